@@ -14,6 +14,7 @@ from mesh.core.board.changelog import BoardChange, BoardRestart, change_record, 
 from mesh.core.dead_letters.redrive_log import LEDGER_FIELDS, ledger_topic
 from mesh.core.ingress.admission import REJECTED_TYPE
 from mesh.core.ingress.request_formats import TEXT_CHARS_MAX
+from mesh.core.metrics.window_records import WINDOW_FIELDS
 from mesh.core.protocol.codec import event_headers
 from mesh.core.protocol.event import ID_PATTERN, INBOX_KINDS, KINDS, STACK_BYTES_MAX, TASK, Event
 from mesh.core.protocol.headers import HEADERS
@@ -74,6 +75,8 @@ def protocol() -> str:
         name=NAME_BYTES_MAX,
         value=f"{STACK_BYTES_MAX:,}",
         dead=table(("header", "meaning"), _coded(DEAD_LETTER_HEADERS)),
+        windows=MESH.windows,
+        window=table(("field", "meaning"), _coded(WINDOW_FIELDS)),
         ledger=table(("field", "meaning"), _coded(LEDGER_FIELDS)),
     )
 
@@ -178,6 +181,11 @@ def _topics() -> Iterable[Sequence[str]]:
         f"`{ledger_topic(MESH)}`",
         "`<dead letter>:r<n>`",
         "the ledger of redrives: planned, sent, dropped, by whom; one partition, compacted",
+    )
+    yield (
+        f"`{MESH.windows}`",
+        "`<scope>|<start>|<topic>:<partition>`",
+        "numbers of windows of time, see Windows; one partition, compacted, kept for a week",
     )
     yield f"`{MESH.board}`", "that of the value", "changes of the board; one partition, trimmed, see below"
     yield "ingress topics of topics.yaml", "the sender's", "requests from upstream, in any form below"

@@ -12,6 +12,7 @@ from secrets import token_hex
 from typing import Any
 
 from mesh.adapters.clock import SystemClock
+from mesh.adapters.diagnostics import diagnostics
 from mesh.adapters.log_time import SkewWatch
 from mesh.adapters.ports import Board, Clock, Log
 from mesh.app.wiring import topic_specs
@@ -23,11 +24,14 @@ from mesh.runtime.board_maintenance import BoardMaintainer
 from mesh.runtime.execution.isolation import ChildProcesses, IsolatedProcesses
 from mesh.runtime.topology_store import TopologyStore
 from mesh.services.intake import Intake
+from mesh.services.monitor import Monitor
 from mesh.services.orchestrator import Orchestrator
 from mesh.services.worker import Worker, WorkerOptions
 from mesh.settings import Settings
 
 SERVICES = ("intake", "orchestrator", "worker")
+"""The services of a process by default: those that a run needs. `monitor` is a further one."""
+_log = diagnostics("process")
 
 
 class Process:
@@ -60,6 +64,7 @@ class Process:
         if "orchestrator" in services:
             self.orchestrator = Orchestrator(log, topology, clock, absence_ms=settings.worker_absence_ms, **options)
         self.intake = Intake(log, topology, clock, **options) if "intake" in services else None
+        self.monitor = Monitor(log, topology, clock, **options) if "monitor" in services else None
         self.worker = self.board_maintainer = None
         if "worker" in services and agents and board is not None:
             self.worker = Worker(
@@ -103,6 +108,8 @@ class Process:
                     group.create_task(_run_service(service.run, self._stop, name), name=name)
             if self.worker is not None:
                 group.create_task(self._work(self.worker, spent), name="worker")
+            if self.monitor is not None:
+                group.create_task(_observe(self.monitor, self._stop), name="monitor")
             watching = group.create_task(SkewWatch(self.log, self._clock).run(), name="watch the clock")
             await self._stop.wait()
             watching.cancel()
@@ -148,6 +155,14 @@ async def _run_service(run: Callable[[asyncio.Event], Awaitable[None]], stop: as
             f"the {name} was cancelled by code inside it",
             remedy="Start the process again; nothing is lost. The traceback shows the cancelled code",
         ) from error
+
+
+async def _observe(monitor: Monitor, stop: asyncio.Event) -> None:
+    """Run a monitor. Its end is logged, whatever the reason: delivery goes on without it."""
+    try:
+        await monitor.run(stop)
+    except Exception as error:  # noqa: BLE001  # a defect of the monitor must not end agents
+        _log.error("the monitor has ended; delivery goes on without it", reason=f"{type(error).__name__}: {error}")
 
 
 def tune_garbage_collector() -> None:

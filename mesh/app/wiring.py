@@ -18,7 +18,7 @@ from mesh.core.task.path_check import UncheckedPath, check_paths
 from mesh.core.task.signature_check import signature_problems
 from mesh.core.text_encoding import decode_text
 from mesh.core.topology.loader import load
-from mesh.core.topology.model import AgentSpec, Topology
+from mesh.core.topology.model import DAY_MS, AgentSpec, Topology
 from mesh.core.topology.partition_counts import find_mismatches, partitions_declared, remedies_for
 from mesh.runtime.execution import agent_modules
 
@@ -31,6 +31,7 @@ RECORDING = "recording"
 ENDINGS_RETENTION_MS = 60 * 60 * 1_000
 """A worker reads only records that are appended while it runs."""
 CLOCK_RETENTION_MS = 60 * 60 * 1_000
+WINDOWS_RETENTION_MS = 7 * DAY_MS
 CHECKPOINT_SEGMENT_BYTES = 64 * 1_048_576
 
 
@@ -311,6 +312,7 @@ def topic_specs(topology: Topology) -> list[TopicSpec]:
         topology.checkpoints: kept_by_hand,
         topology.board: kept_by_hand,
         topology.clock: kept_for(CLOCK_RETENTION_MS),
+        topology.windows: {**kept_for(WINDOWS_RETENTION_MS), "cleanup.policy": "compact,delete"},
         **{rule.name: kept_for(rule.retention_ms) for rule in topology.topics.values()},
     }
     partitions = partitions_declared(topology)

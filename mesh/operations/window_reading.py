@@ -1,18 +1,20 @@
-"""Windows of numbers from the log: what a monitor would say, where none runs.
+"""Windows of numbers: those that a monitor has published, and the rest counted from the log.
 
-`catch_up` counts what the log holds since a time, `follow` goes on as records come. Nothing is written.
+`catch_up` takes what the log holds since a time, `follow` goes on as records come. Nothing is written.
 """
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
-from mesh.adapters.ports import ReadLog
+from mesh.adapters.ports import Bounds, ReadLog
+from mesh.core.metrics.aggregate import Aggregate
 from mesh.core.metrics.measurements import kept_ms, source_topics
+from mesh.core.metrics.window_records import read_window
 from mesh.core.metrics.windows import BASE_MS, PartitionWindows, Scoped, add_window, start_of
 from mesh.core.protocol.record import TopicPartition
 from mesh.core.topology.model import Topology
-from mesh.runtime.log_reader import bounds_between, read_batches
+from mesh.runtime.log_reader import bounds_between, read_batches, read_records
 
 GRACE_MS: Final = 500
 """How long after its end a window is complete: an append may be stamped a little before it can be read."""
@@ -28,30 +30,57 @@ class WindowReader:
         self.since_ms = start_of(since_ms)
         """Start of the first window: the one that holds the time."""
         self._parts: dict[TopicPartition, PartitionWindows] = {}
+        self._published: dict[int, Scoped] = {}
+        """Windows of a monitor that need not be counted."""
         self._current = 0
         """Start of the window in which the log was caught up with."""
 
     async def catch_up(self) -> None:
-        """Count what the log holds. Raises NotFound for a missing topic, LogUnavailable.
+        """Take what a monitor has published, and count the rest. Raises NotFound for a missing topic, LogUnavailable.
 
-        Earlier records are read as well, as far back as something of a run is kept.
+        The last published window of each partition may have grown, so counting begins with it. Earlier records are read
+        as well, as far back as something of a run is kept.
         """
         self._current = start_of(self._log.now_ms())
+        latest = await self._read_published()
         for topic in source_topics(self._topology):
-            bounds = await bounds_between(self._log, topic, max(1, self.since_ms - kept_ms(self._topology)))
-            for number, each in bounds.items():
+            spans: dict[int, Bounds] = {}
+            for number in await self._log.bounds(topic):
                 place = TopicPartition(topic, number)
+                since_ms = max(self.since_ms, latest.get(place, 0))
+                kept = await bounds_between(self._log, topic, max(1, since_ms - kept_ms(self._topology)))
+                spans[number] = kept[number]
                 self._parts[place] = PartitionWindows(
-                    self._topology, place, since_ms=self.since_ms, next_offset=each.start
+                    self._topology, place, since_ms=since_ms, next_offset=kept[number].start
                 )
-            async with aclosing(read_batches(self._log, topic, bounds)) as batches:
+            async with aclosing(read_batches(self._log, topic, spans)) as batches:
                 async for batch in batches:
                     for record in batch:
                         self._parts[TopicPartition(topic, record.partition)].take((record,))
 
+    async def _read_published(self) -> dict[TopicPartition, int]:
+        """Read the windows of a monitor. Returns the start of the last one of each source partition."""
+        topic, latest = self._topology.windows, dict[TopicPartition, int]()
+        if topic not in await self._log.topics():
+            return latest
+        bounds = await bounds_between(self._log, topic, max(1, self.since_ms))
+        found: dict[tuple[TopicPartition, int, str], Aggregate] = {}
+        async with aclosing(read_records(self._log, topic, bounds)) as records:
+            async for record in records:
+                part = read_window(record)
+                if part is not None and part.start_ms >= self.since_ms:
+                    found[part.place, part.start_ms, part.scope] = part.aggregate
+                    latest[part.place] = max(part.start_ms, latest.get(part.place, 0))
+        for (place, start_ms, scope), aggregate in found.items():
+            if start_ms < latest[place]:
+                add_window(self._published, start_ms, {scope: aggregate})
+        return latest
+
     def windows(self) -> dict[int, Scoped]:
         """Return the windows counted so far, by start."""
         found: dict[int, Scoped] = {}
+        for start, scopes in self._published.items():
+            add_window(found, start, scopes)
         for part in self._parts.values():
             for start, scopes in part.windows.items():
                 add_window(found, start, scopes)

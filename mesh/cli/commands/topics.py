@@ -92,6 +92,7 @@ def _use(session: Session, name: str) -> str:
         topology.board: "changes of the board, to rebuild it",
         topology.checkpoints: "checkpoints of the inbox",
         topology.topologies: "topologies of runs",
+        topology.windows: "numbers of windows of time",
         ledger_topic(topology): "ledger of redriven dead letters",
     }
     agent = name.removeprefix(topology.tasks(""))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mesh.core.scaling.policy import ScalingRule
     from mesh.core.task.agent import Agent
 
-ORDER: Final = ("orchestrator", "intake", "worker")
+ORDER: Final = ("orchestrator", "intake", "worker", "monitor")
 app = verb()
 
 
@@ -31,7 +31,7 @@ app = verb()
 async def up(
     session: Session,
     services: Annotated[
-        list[str] | None, typer.Argument(metavar="SERVICE", help="orchestrator, intake, worker; default: all")
+        list[str] | None, typer.Argument(metavar="SERVICE", help="orchestrator, intake, worker, monitor; default: all")
     ] = None,
     *,
     workers: Annotated[

@@ -33,6 +33,7 @@ ADOPTED: Final = "adopted"
 TASK: Final = "task"
 EGRESS: Final = "egress"
 OUTCOME: Final = "outcome"
+MEASURED: Final = "measured"
 
 KINDS: Final[dict[str, str]] = {
     REQUESTED: "a client requests a run, or adds to one",
@@ -48,6 +49,7 @@ KINDS: Final[dict[str, str]] = {
     TASK: "one attempt of a task, for an agent",
     EGRESS: "an event that leaves the mesh",
     OUTCOME: "how a run ended, or why a request opened none",
+    MEASURED: "the numbers of a window of time",
 }
 """Every value of `ce_meshkind`, with its meaning."""
 

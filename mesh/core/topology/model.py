@@ -16,12 +16,12 @@ TOPIC_RETENTION_MS: Final = 7 * DAY_MS
 """Default retention of ingress and egress topics; the same as Kafka's default."""
 OWN_TOPICS: Final = (
     *("inbox", "outcomes", "dead", "control", "endings", "board"),
-    *("checkpoints", "clock", "topologies", "redrives"),
+    *("checkpoints", "clock", "topologies", "redrives", "windows"),
 )
 """Names of the mesh's own topics, without the prefix and without the topics of tasks."""
 TASKS: Final = "tasks"
 """Topics of tasks are named `<prefix>.tasks.<agent>`."""
-SERVICE_GROUPS: Final = ("intake", "orchestrator")
+SERVICE_GROUPS: Final = ("intake", "orchestrator", "monitor")
 """Services with a consumer group of their own. No agent may have one of these names."""
 
 
@@ -201,6 +201,10 @@ class Topology:
     @property
     def topologies(self) -> str:
         return f"{self.prefix}.topologies"
+
+    @property
+    def windows(self) -> str:
+        return f"{self.prefix}.windows"
 
     def input_types(self, agent: str) -> tuple[str, ...]:
         """Return the types that an agent gets: those of its `on`, and those of agents that it is a fallback of."""

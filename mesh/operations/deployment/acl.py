@@ -24,6 +24,7 @@ SERVICES: Final[Mapping[str, str]] = {
     "intake": "`mesh up intake`",
     "orchestrator": "`mesh up orchestrator`",
     "worker": "`mesh up worker`, of all agents",
+    "monitor": "`mesh up monitor`",
     "client": "`Mesh.connect` and `mesh publish`: may join any run, and cancel, pause and resume it",
     "operator": "every other command: `mesh topics`, `run`, `dead`, `board`, `stop`, `verify`",
     "reader": "commands that only read: `mesh run list` and `show`, `mesh verify`, `mesh replay`, `mesh run export`",
@@ -65,7 +66,7 @@ def _wanted_rights(topology: Topology, service: str) -> _Wanted:
     own = [
         *(topology.inbox, topology.outcomes, topology.dead, *tasks),
         *(topology.control, topology.endings, topology.topologies, ledger_topic(topology)),
-        *(topology.checkpoints, topology.board, topology.clock),
+        *(topology.checkpoints, topology.board, topology.clock, topology.windows),
     ]
     match service:
         case "intake":
@@ -87,6 +88,11 @@ def _wanted_rights(topology: Topology, service: str) -> _Wanted:
             yield GROUP, [topology.group(agent) for agent in topology.agents], (READ,)
             yield TOPIC, [topology.inbox, topology.dead, topology.board], (WRITE,)
             yield TOPIC, [topology.board], (DELETE,)
+        case "monitor":
+            yield from _process(topology, own, [*ingress, *egress])
+            yield TOPIC, [topology.inbox, topology.outcomes, topology.dead], (READ,)
+            yield GROUP, [topology.group("monitor")], (READ,)
+            yield TOPIC, [topology.windows], (WRITE,)
         case "client":
             yield TOPIC, [topology.outcomes, topology.topologies], (READ,)
             yield TOPIC, [topology.inbox, topology.clock], (WRITE,)

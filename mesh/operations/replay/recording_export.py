@@ -169,7 +169,7 @@ class _Exporter:
     ) -> dict[str, dict[str, dict[int, tuple[int, str]]]]:
         """Return the commits of the mesh's groups. Checkpoints are not exported, so no commit names one."""
         topology = self._topology
-        topics = {"orchestrator": [topology.inbox], "intake": self._ingress}
+        topics = {"orchestrator": [topology.inbox], "intake": self._ingress, "monitor": list[str]()}
         found: dict[str, dict[str, dict[int, tuple[int, str]]]] = {}
         for service in dict.fromkeys(services):
             for topic in topics.get(service, [topology.tasks(service)]):

@@ -31,7 +31,7 @@ def napping(cli: Cli, seconds: float) -> str:
 
 def test_it_says_what_runs_and_when_it_is_ready(project: Cli) -> None:
     with project.up() as running:
-        assert running.ready["services"] == ["orchestrator", "intake", "worker"]
+        assert running.ready["services"] == ["orchestrator", "intake", "worker", "monitor"]
         assert running.ready["pids"] == [running.process.pid]
         running.signal(signal.SIGINT)
         done = running.end()

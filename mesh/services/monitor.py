@@ -1,0 +1,181 @@
+"""The monitor: counts records in windows of time and publishes them on mesh.windows. It is never in the way.
+
+It reads with a group of its own and writes to mesh.windows alone. Its state is the log: a commit says where to begin so
+that every window that is not published is counted again (`core.metrics.windows`). So a monitor that is killed, or whose
+group is deleted, publishes the same windows later. An error is logged and the monitor begins again; no other service
+notices.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from mesh.adapters.diagnostics import LimitedLog
+from mesh.adapters.ports import SESSION_TIMEOUT_MS, Clock, Commit, Log, Refused
+from mesh.core.errors import MeshError
+from mesh.core.metrics.measurements import source_topics
+from mesh.core.metrics.window_records import WindowPart, window_record
+from mesh.core.metrics.windows import BASE_MS, PartitionWindows, Restart, start_of
+from mesh.core.protocol.record import NewRecord, Record, TopicPartition
+from mesh.core.topology.model import Topology
+from mesh.runtime.loop import Loop
+
+PUBLISH_EVERY_MS = 500
+"""How often windows that have ended are published."""
+GRACE_MS = 500
+"""How long after its end a window is published first: an append may be stamped a little before it can be read."""
+AGAIN_MS = 1_000
+"""Pause before the monitor begins again after an error."""
+
+
+class Monitor:
+    """Run one with `await Monitor(...).run(stop)`."""
+
+    def __init__(
+        self,
+        log: Log,
+        topology: Topology,
+        clock: Clock,
+        *,
+        records_max: int = 500,
+        session_timeout_ms: int = SESSION_TIMEOUT_MS,
+    ) -> None:
+        self._log, self._topology, self._clock = log, topology, clock
+        self._records_max, self._session_timeout_ms = records_max, session_timeout_ms
+        self._diagnostics = LimitedLog("monitor")
+        self._parts: dict[TopicPartition, PartitionWindows] = {}
+        self._publishing = asyncio.Lock()
+        self.ready = asyncio.Event()
+        """Set when the monitor reads from all its partitions."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set. An error of the log, such as a missing topic, is logged; then it begins again."""
+        try:
+            while not stop.is_set():
+                try:
+                    await self._run_once(stop)
+                except MeshError as error:
+                    self._diagnostics.warning("the monitor begins again", (type(error).__name__,), reason=str(error))
+                    await self._pause(stop)
+        finally:
+            self._diagnostics.flush()
+
+    async def _run_once(self, stop: asyncio.Event) -> None:
+        loop = Loop(
+            self._log,
+            self,
+            self._topology,
+            group=self._topology.group("monitor"),
+            topics=source_topics(self._topology),
+            metadata=self,
+            records_max=self._records_max,
+            session_timeout_ms=self._session_timeout_ms,
+        )
+        self.ready = loop.ready
+        publishing = asyncio.get_running_loop().create_task(self._publish_often(), name="publish windows")
+        loop.watch(publishing)
+        try:
+            await loop.run(stop)
+        finally:
+            publishing.cancel()
+            self._parts.clear()
+
+    async def _pause(self, stop: asyncio.Event) -> None:
+        waiting = [
+            asyncio.get_running_loop().create_task(stop.wait(), name="stop"),
+            asyncio.get_running_loop().create_task(self._clock.sleep_ms(AGAIN_MS), name="pause"),
+        ]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    # -------------------------------------------------------------------------------------------------- the stage
+
+    async def restore(self, partition: TopicPartition, commit: Commit | None) -> int | None:
+        """Return the offset from which every window that is not published can be counted (stage)."""
+        restart = None if commit is None else read_restart(commit)
+        if restart is None:
+            restart = Restart((await self._log.bounds(partition.topic))[partition.partition].start, 0)
+        offset, since_ms = restart
+        self._parts[partition] = PartitionWindows(self._topology, partition, since_ms=since_ms, next_offset=offset)
+        return offset
+
+    async def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
+        """Count records (stage)."""
+        self._parts[partition].take(records)
+        return ()
+
+    def drop(self, partition: TopicPartition) -> None:
+        """Forget the windows of a partition (stage)."""
+        self._parts.pop(partition, None)
+
+    # ------------------------------------------------------------------------------------------------ its commits
+
+    def metadata(self, partition: TopicPartition, offset: int) -> str:
+        """Return where the next owner begins."""
+        part = self._parts.get(partition)
+        if part is None:
+            return ""
+        restart = part.restart()
+        return write_restart(restart._replace(offset=min(restart.offset, offset)))
+
+    def committed(self, partition: TopicPartition, commit: Commit) -> None:
+        """Note nothing: the windows that a commit covers are published already."""
+
+    async def prepare_release(self, partitions: Sequence[TopicPartition], *, within_ms: float, last: bool) -> None:
+        """Publish what was counted, so that the next owner has less to count. What is late is counted again."""
+        try:
+            async with asyncio.timeout(within_ms / 1_000):
+                await self._publish(partitions, unfinished=True)
+        except TimeoutError:
+            self._diagnostics.warning("windows were not published in time", (), within_ms=within_ms)
+
+    # ------------------------------------------------------------------------------------------------- publishing
+
+    async def _publish_often(self) -> None:
+        while True:
+            await self._clock.sleep_ms(PUBLISH_EVERY_MS)
+            await self._publish(list(self._parts), unfinished=False)
+
+    async def _publish(self, partitions: Sequence[TopicPartition], *, unfinished: bool) -> None:
+        """Append the windows that changed, those that have not ended only if `unfinished`; then forget what is over."""
+        async with self._publishing:
+            now_ms = self._log.now_ms()
+            parts = [self._parts[place] for place in partitions if place in self._parts]
+            records: list[NewRecord] = []
+            for part in parts:
+                for start in sorted(part.changed):
+                    ended = start + BASE_MS + GRACE_MS <= now_ms or start < start_of(part.last_ms)
+                    if ended or unfinished:
+                        part.changed.discard(start)
+                        records += self._records_of(part, start)
+            if not records:
+                return
+            for verdict in await self._log.append(records):
+                if isinstance(verdict, Refused):
+                    reason = verdict.message
+                    self._diagnostics.warning(
+                        "the log refused a window", (verdict.code,), code=verdict.code, reason=reason
+                    )
+            for part in parts:
+                part.forget()
+
+    def _records_of(self, part: PartitionWindows, start: int) -> list[NewRecord]:
+        return [
+            window_record(WindowPart(part.place, start, scope, part.next_offset, aggregate), self._topology)
+            for scope, aggregate in part.windows[start].items()
+        ]
+
+
+def write_restart(restart: Restart) -> str:
+    """Write a restart as the metadata of a commit."""
+    return f"windows {restart.offset} {restart.since_ms}"
+
+
+def read_restart(commit: Commit) -> Restart | None:
+    """Read what `write_restart` wrote; None for other metadata."""
+    word, *numbers = commit.metadata.split(" ")
+    if word != "windows" or len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+        return None
+    return Restart(int(numbers[0]), int(numbers[1]))
