@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Bounds, ReadLog
 from mesh.core.errors import InvalidInput, NotFound
@@ -41,7 +43,10 @@ class RunReplay(NamedTuple):
     def outcome(self) -> Mapping[str, Any] | None:
         """Body of the outcome; as it is decided again if it is not in the recording. None: the run has not ended."""
         run = self.history.run
-        return self.history.outcome or (outcome_body(run) if run is not None and run.ending else None)
+        if self.history.outcome is not None or run is None or not run.ending:
+            return self.history.outcome
+        decided: dict[str, Any] = orjson.loads(orjson.dumps(outcome_body(run)))
+        return decided
 
     def require_request(self) -> None:
         """Raise NotFound if the records with which the run began are not in the recording."""
