@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CODE := mesh agents bench tests scripts/docs.py scripts/reference_pages.py scripts/topics_yaml_keys.py scripts/release
+# Half of the suite waits for servers and children: two processes take half the time, even on two cores.
+WORKERS ?= 2
 SEEDS ?= 2000
 COVERED := tests/core
 COVERAGE_MIN := 95
@@ -52,7 +54,7 @@ laws: .venv/.dev   ## layers, sizes, pages that are generated, paths and links o
 	$(BIN)/pytest -q tests/test_house.py tests/test_docs.py tests/test_readme.py
 
 test: .venv/.dev   ## every test; those against real servers if Java 17, Maven and redis-server are there
-	$(BIN)/pytest $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) $(TESTS)
 
 coverage: .venv/.dev  ## branch coverage of mesh/core by its own tests; fails below the floor (COVERAGE_MIN)
 	$(BIN)/coverage run -m pytest -q $(COVERED)

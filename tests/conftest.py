@@ -7,9 +7,12 @@ import gc
 import logging
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests import workers
 
 settings.register_profile("patient", settings(), deadline=None)
 settings.load_profile("patient")
@@ -18,6 +21,34 @@ settings.load_profile("patient")
 # sends one would wait for ever. A handler of ours becomes the default again in whatever we start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> workers.FilesAndLive:
+    """See `tests/workers.py`, as of all hooks below."""
+    return workers.FilesAndLive(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with what takes longest where workers share the tests."""
+    if hasattr(config, "workerinput"):
+        workers.live_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Keep what a worker has said at its end; one that crashed has said nothing."""
+    workers.take_over(node.config, getattr(node, "workeroutput", {}))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail where required tests were left out."""
+    workers.fail_if_required(session)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Never be silent about tests that were not run."""
+    workers.report(terminalreporter, config)
 
 
 def pytest_collection_finish() -> None:

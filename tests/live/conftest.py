@@ -5,7 +5,6 @@ error.
 """
 
 import gc
-import os
 import re
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 
 from mesh.adapters.kafka import KafkaLog
 from tests.live.servers import SCRIPTS, KafkaServer, free_port
+from tests.workers import leave_out
 
 JAVA_VERSION_MIN = 17
 
@@ -34,9 +34,6 @@ def _missing_for(item: pytest.Item, missing: dict[str, list[str]]) -> list[str]:
     words = " ".join((item.nodeid, *getattr(item, "fixturenames", ())))
     servers = [server for server in missing if server in words] or list(missing)
     return [thing for server in servers for thing in missing[server]]
-
-
-LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
 
 
 LEFTOVERS = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -62,24 +59,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(LEFTOVERS)
         if item.get_closest_marker("live") and (needed := _missing_for(item, missing)):
             left_out[item.nodeid] = needed
-    if not left_out:
-        return
-    if os.environ.get("MESH_LIVE") == "required":
-        raise pytest.UsageError(f"MESH_LIVE=required, but {_line(left_out)}")
-    config.stash[LEFT_OUT] = left_out
-    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
-    items[:] = [item for item in items if item.nodeid not in left_out]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Never silent about what was not run."""
-    if left_out := config.stash.get(LEFT_OUT, {}):
-        terminalreporter.write_line(f"LIVE TESTS NOT RUN: {_line(left_out)}", red=True, bold=True)
-
-
-def _line(left_out: dict[str, list[str]]) -> str:
-    things = sorted({thing for needed in left_out.values() for thing in needed})
-    return f"{len(left_out)} test(s) need {', '.join(things)}, which this machine has not"
+    if left_out:
+        leave_out(config, items, left_out)
 
 
 @pytest.fixture(scope="session")
