@@ -125,7 +125,11 @@ class Appender:
         self._asking += 1
         try:
             async with self._learning:
-                self._enqueue(call, records, await self._learn(self._topics_to_update(records)))
+                unusable = await self._learn(self._topics_to_update(records))
+                # Counts are forgotten while the broker is asked if topics are created or another call fails.
+                while unknown := {record.topic for record in records} - self._counts.keys() - unusable.keys():
+                    unusable |= await self._learn(unknown)
+                self._enqueue(call, records, unusable)
         finally:
             self._asking -= 1
 
@@ -134,7 +138,7 @@ class Appender:
         for name in names:
             self._counts.pop(name, None)
 
-    async def _learn(self, names: set[str]) -> Mapping[str, Refused]:
+    async def _learn(self, names: set[str]) -> dict[str, Refused]:
         """Read partition counts from the broker. Returns the topics that take no record, with the reason."""
         if not names:
             return {}

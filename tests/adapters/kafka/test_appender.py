@@ -2,13 +2,14 @@
 
 import asyncio
 import time
+from collections.abc import Collection
 
 import pytest
 
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.kafka.appender import Appender
 from mesh.adapters.kafka.connection import Connection
-from mesh.adapters.kafka.topics import Topics
+from mesh.adapters.kafka.topics import TopicDescription, Topics
 from mesh.adapters.log_time import LogTime
 from mesh.core.errors import LogUnavailable
 from mesh.core.protocol.record import NewRecord
@@ -44,4 +45,34 @@ async def test_a_broker_that_never_came_is_reported_at_the_deadline(appender: Ap
     ):
         await appender.append([NewRecord("t", b"k", b"v")])
     assert time.monotonic() - began < 5
+    await appender.close(100)
+
+
+class Interrupted(Topics):
+    """A broker that describes every topic; meanwhile another call of the appender fails."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self.asked: list[set[str]] = []
+        self.fail_others = lambda: None
+
+    async def describe(
+        self, names: Collection[str] | None = None, *, timeout_ms: int | None = None
+    ) -> dict[str, TopicDescription]:
+        self.asked.append(set(names or ()))
+        if len(self.asked) == 1:
+            self.fail_others()
+        return {name: TopicDescription({0: 1}) for name in names or ()}
+
+
+async def test_partition_counts_that_another_call_makes_forgotten_are_asked_for_again() -> None:
+    closed_port = Connection("127.0.0.1:1", client_id="test", security={}, request_timeout_ms=500)
+    topics = Interrupted(closed_port)
+    appender = Appender(closed_port, topics, LogTime(SystemClock()), timeout_ms=500, record_bytes_max=1_000)
+    topics.fail_others = lambda: appender._fail_all(LogUnavailable("another call was late", where="t"))
+    appender._start_pump()
+    appender._counts["known"] = 1
+    with pytest.raises(LogUnavailable, match="append did not end"):
+        await appender.append([NewRecord("known", b"k", b"v"), NewRecord("new", b"k", b"v")])
+    assert topics.asked == [{"new"}, {"known"}]
     await appender.close(100)
