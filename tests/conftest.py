@@ -1,11 +1,16 @@
 """Settings of every test.
 
 Examples of hypothesis have no time limit, since the machine may be busy. Ctrl-C reaches children. The garbage collector
-ignores the objects of other tests while one test runs. What a test does to loggers is undone."""
+ignores the objects of other tests while one test runs. What a test does to loggers and to the search for modules is
+undone; a test that changes anything else of the process fails."""
 
 import gc
 import logging
+import os
 import signal
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,6 +72,42 @@ def _logging_as_before() -> Iterator[None]:
     for name, level in _levels_of_loggers().items():
         if level != (before := levels.get(name, logging.NOTSET)):
             logging.getLogger(name).setLevel(before)
+
+
+@pytest.fixture(autouse=True)
+def _imports_as_before() -> Iterator[None]:
+    """Undo what a test did to the search for modules: a process uses one folder of agents, and the tests use many."""
+    path, finders = sys.path[:], sys.meta_path[:]
+    yield
+    sys.path[:], sys.meta_path[:] = path, finders
+
+
+@pytest.fixture(autouse=True)
+def _process_as_before() -> Iterator[None]:
+    """Fail where a test leaves the process otherwise than it was: the next test would meet it."""
+    before = _process()
+    yield
+    after = _process()
+    assert after == before, {name: (before[name], value) for name, value in after.items() if value != before[name]}
+
+
+def _process() -> dict[str, Any]:
+    """Return what tests of one process share, without loggers and modules."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return {
+        "environment": {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
+        "folder": os.getcwd(),
+        "signals": [
+            signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+        ],
+        "umask": umask,
+        "collector": (gc.isenabled(), gc.get_threshold()),
+        "hooks": (sys.excepthook, threading.excepthook, sys.breakpointhook),
+        "arguments": sys.argv[:],
+        "limits": (sys.getrecursionlimit(), sys.getswitchinterval()),
+        "clock": time.tzname,
+    }
 
 
 def _levels_of_loggers() -> dict[str, int]:

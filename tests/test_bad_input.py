@@ -272,9 +272,9 @@ def test_a_body_nested_a_hundred_thousand_deep_costs_less_than_five_milliseconds
     roomy = replace(MESH, limits=Limits(payload_bytes_max=10**7))
     best = 1.0
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.thread_time()
         rejected = admit(incoming(body), roomy)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.thread_time() - start)
         assert isinstance(rejected, Rejection)
         assert rejected.code == "too_deep"
     assert best < 0.005

@@ -50,23 +50,23 @@ async def mesh() -> AsyncIterator[MeshTest]:
 
 async def test_a_published_request_has_an_outcome(mesh: MeshTest) -> None:
     run = await mesh.publish("ask", Ask(id="a", n=41))
-    outcome = await run.outcome(timeout_s=10)
+    outcome = await run.outcome(timeout_s=20)
     assert outcome
     assert [(r.type, r.agent, r.data) for r in outcome.results] == [("answer", "echo", {"n": 42})]
 
 
 async def test_a_failed_run_says_why_and_is_not_true(mesh: MeshTest) -> None:
-    outcome = await (await mesh.publish("ask", {"id": "a", "n": -1})).outcome(timeout_s=10)
+    outcome = await (await mesh.publish("ask", {"id": "a", "n": -1})).outcome(timeout_s=20)
     assert not outcome
     assert (outcome.ending, outcome.failures[0]["message"]) == ("failed", "negative")
 
 
 async def test_the_same_request_again_is_the_same_run_and_has_the_same_outcome(mesh: MeshTest) -> None:
     first = await mesh.publish("ask", {"id": "a", "n": 1})
-    outcome = await first.outcome(timeout_s=10)
+    outcome = await first.outcome(timeout_s=20)
     second = await mesh.publish("ask", {"id": "a", "n": 1})
     assert second.id == first.id
-    assert await second.outcome(timeout_s=10) == outcome
+    assert await second.outcome(timeout_s=20) == outcome
 
 
 async def test_many_requests_travel_in_one_append(mesh: MeshTest) -> None:
@@ -194,16 +194,16 @@ async def test_an_append_that_fails_when_all_have_gone_away_is_no_lost_error(mes
 
 async def test_outcomes_that_came_before_anybody_asked_are_at_hand(mesh: MeshTest) -> None:
     runs = await mesh.client.send([mesh.client.request("ask", {"id": f"a{n}", "n": n}) for n in range(50)])
-    await runs[-1].outcome(timeout_s=10)
-    async with asyncio.timeout(5):  # one after the other: each would look back for a second
-        assert all([await run.outcome(timeout_s=10) for run in runs])
+    await runs[-1].outcome(timeout_s=20)
+    async with asyncio.timeout(20):  # one after the other: each would look back for a second
+        assert all([await run.outcome(timeout_s=20) for run in runs])
 
 
 async def test_waiting_ends_at_its_timeout_and_the_run_goes_on(mesh: MeshTest) -> None:
     run = await mesh.publish("ask", {"id": "a", "n": 999}, deadline_s=0.4)
     with pytest.raises(WaitTimeout, match="has not ended within"):
         await run.outcome(timeout_s=0.05)
-    outcome = await run.outcome(timeout_s=10)
+    outcome = await run.outcome(timeout_s=20)
     assert (outcome.ending, outcome.refusals[0]["code"]) == ("stopped", "deadline")
 
 
@@ -211,9 +211,9 @@ async def test_a_deadline_is_a_time_from_when_the_log_takes_the_request(mesh: Me
     event = mesh.client.request("ask", {"id": "a", "n": 999}, deadline_s=0.4)
     assert event.expiry_ms == -400, "no clock of the caller is in it"
     (run,) = await mesh.client.send([event])
-    assert (await run.outcome(timeout_s=10)).refusals[0]["limit"] == 400
+    assert (await run.outcome(timeout_s=20)).refusals[0]["limit"] == 400
     late = await mesh.publish("ask", {"id": "b"}, deadline_s=-5)
-    assert (await late.outcome(timeout_s=10)).refusals[0]["code"] == "bad_deadline"
+    assert (await late.outcome(timeout_s=20)).refusals[0]["code"] == "bad_deadline"
     longest = mesh.client.request("ask", {"id": "c"}, deadline_s=float("inf"))
     assert longest.expiry_ms == -366 * 86_400_000
 
@@ -246,7 +246,7 @@ async def test_a_bad_request_is_refused_at_once_by_its_reason(
 
 
 async def test_a_rejection_by_intake_reaches_the_waiting_client(mesh: MeshTest) -> None:
-    waiting = asyncio.ensure_future(mesh.client.outcome("run-7", timeout_s=10))
+    waiting = asyncio.ensure_future(mesh.client.outcome("run-7", timeout_s=20))
     await asyncio.sleep(0)
     await mesh.log.append([rejection_record("run-7", "bad_deadline", "it is no time", mesh.topology)])
     with pytest.raises(NotAccepted, match="bad_deadline: it is no time"):
@@ -258,7 +258,7 @@ async def test_connect_opens_what_the_flags_name(mesh: MeshTest, tmp_path_factor
     file.write_text(TOPOLOGY)
     async with Mesh.connect(log=mesh.log.url, topology=str(file)) as client:
         run = await client.publish("ask", {"id": "z", "n": 1})
-        assert await run.outcome(timeout_s=10)
+        assert await run.outcome(timeout_s=20)
 
 
 async def test_a_closed_mesh_says_so(mesh: MeshTest) -> None:
@@ -277,21 +277,21 @@ async def test_a_repeated_request_with_another_body_does_not_get_the_first_outco
     n = 999 if when == "while it is open" else 1
     first = await mesh.publish("ask", {"id": "a", "n": n}, deadline_s=1)
     if when == "when it has ended":
-        assert await first.outcome(timeout_s=10)
+        assert await first.outcome(timeout_s=20)
     second = await mesh.publish("ask", {"id": "a", "n": 2}, deadline_s=1)
     with pytest.raises(NotAccepted, match="another body") as refused:
-        await second.outcome(timeout_s=10)
+        await second.outcome(timeout_s=20)
     assert (refused.value.code, refused.value.exit_code) == ("idempotency_conflict", 5)
     assert "give a new request a new id" in str(refused.value).lower()
-    assert (await first.outcome(timeout_s=10)).run_id == second.id
+    assert (await first.outcome(timeout_s=20)).run_id == second.id
 
 
 async def test_a_request_after_the_end_of_a_run_does_not_get_its_outcome(mesh: MeshTest) -> None:
     first = await mesh.publish("ask", {"id": "a", "n": 1}, run_id="together")
-    assert await first.outcome(timeout_s=10)
+    assert await first.outcome(timeout_s=20)
     late = await mesh.publish("ask", {"id": "b", "n": 1}, run_id="together")
     with pytest.raises(NotAccepted, match="ended completed") as refused:
-        await late.outcome(timeout_s=10)
+        await late.outcome(timeout_s=20)
     assert refused.value.code == "already_terminal"
 
 
@@ -303,7 +303,7 @@ async def test_a_cancelled_run_ends_cancelled_at_once(mesh: MeshTest) -> None:
     place = await mesh.client.cancel(run.id, by="ann", why="no longer wanted")
     assert place.partition == run.position.partition
     assert place.offset > run.position.offset
-    assert (await run.outcome(timeout_s=10)).ending == "cancelled"
+    assert (await run.outcome(timeout_s=20)).ending == "cancelled"
 
 
 @pytest.mark.parametrize("run_id", ["", "*", "with space", "x" * 129])

@@ -26,7 +26,7 @@ async def double(ask: dict[str, Any]) -> Emit:
 async def test_three_lines_are_a_test() -> None:
     async with MeshTest(TOPOLOGY, agents={"echo": double}) as mesh:
         run = await mesh.publish("ask", {"n": 21})
-        assert (await run.outcome(timeout_s=10)).results[0].data == {"n": 42}
+        assert (await run.outcome(timeout_s=20)).results[0].data == {"n": 42}
 
 
 async def test_the_projects_own_topology_is_taken_by_path() -> None:
@@ -75,7 +75,7 @@ async def test_two_folders_with_agents_modules_of_the_same_name_do_not_meet(tmp_
             f'from mesh import Emit\nasync def echo(ask: dict) -> Emit:\n    return Emit("answer", "{name}")\n'
         )
         async with MeshTest(str(folder / "topics.yaml")) as mesh:
-            outcome = await (await mesh.publish("ask", {})).outcome(timeout_s=10)
+            outcome = await (await mesh.publish("ask", {})).outcome(timeout_s=20)
             said.append(outcome.results[0].data)
     assert said == ["first", "second"]
 

@@ -273,7 +273,7 @@ async def test_what_a_stored_commit_names_stands_and_older_ones_are_trimmed(log:
     note = await note_at(log, 1)
     made, calls = await manager(log)
     await made.restore(INBOX, Commit(2, note.text()))
-    await made.prepare_release([INBOX], within_ms=5_000, last=True)
+    await made.prepare_release([INBOX], within_ms=60_000, last=True)
     made.committed(INBOX, Commit(2, note.text()))
     assert calls.tasks == [], "a commit that names the old one changes nothing"
     named = read_note(made.metadata(INBOX, 2))
@@ -338,10 +338,10 @@ async def test_the_last_words_are_a_checkpoint_of_the_last_record(log: Log) -> N
     made, calls = await manager(log)
     state, _ = await made.restore(INBOX, None)
     await fold_on(log, made, state, 1)
-    await made.prepare_release([INBOX], within_ms=5_000, last=True)
+    await made.prepare_release([INBOX], within_ms=60_000, last=True)
     assert read_note(made.metadata(INBOX, 1)).offset == 1
     assert calls.asked == [INBOX]
-    await made.prepare_release([INBOX], within_ms=5_000, last=True)
+    await made.prepare_release([INBOX], within_ms=60_000, last=True)
     assert calls.asked == [INBOX], "it is there already"
 
 
@@ -351,7 +351,7 @@ async def test_a_partition_that_only_moves_is_written_where_that_saves_the_next_
         made, _ = await manager(log, costs=costs._replace(tail_us_min=max(costs.tail_us_min, 8_000)))
         state, _ = await made.restore(INBOX, None)
         await fold_on(log, made, state, 2)
-        await made.prepare_release([INBOX], within_ms=5_000, last=False)
+        await made.prepare_release([INBOX], within_ms=60_000, last=False)
         assert (read_note(made.metadata(INBOX, 2)).checkpoint != ()) is written
 
 

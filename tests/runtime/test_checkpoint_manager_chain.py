@@ -36,7 +36,7 @@ def everything(state: Partition) -> object:
 async def chained(log: Log, made: CheckpointManager, state: Partition, until: int) -> Commit:
     """Leave a piece of what was folded until there, and name it."""
     await fold_on(log, made, state, until)
-    await made.prepare_release([INBOX], within_ms=5_000, last=True)
+    await made.prepare_release([INBOX], within_ms=60_000, last=True)
     commit = Commit(until, made.metadata(INBOX, until))
     made.committed(INBOX, commit)
     return commit
@@ -78,7 +78,7 @@ async def test_a_piece_that_is_broken_off_anywhere_is_as_if_it_had_never_been_be
         made, _ = await manager(log, costs=NEVER)
         state, _ = await made.restore(INBOX, commit)
         await fold_on(log, made, state, RUNS + 5)
-        resting = asyncio.ensure_future(made.prepare_release([INBOX], within_ms=5_000, last=True))
+        resting = asyncio.ensure_future(made.prepare_release([INBOX], within_ms=60_000, last=True))
         for _ in range(turns):
             await asyncio.sleep(0)
         done = resting.done()
@@ -103,7 +103,7 @@ async def test_what_a_zombie_adds_to_the_same_chain_is_no_part_of_it(log: Log) -
     state_of_heir, _ = await heir.restore(INBOX, commit)
     await fold_on(log, first, state, RUNS + 9)
     await asyncio.gather(
-        first.prepare_release([INBOX], within_ms=5_000, last=True), chained(log, heir, state_of_heir, RUNS + 6)
+        first.prepare_release([INBOX], within_ms=60_000, last=True), chained(log, heir, state_of_heir, RUNS + 6)
     )
     now = await chained(log, heir, state_of_heir, RUNS + 12)
     mine, theirs = read_note(first.metadata(INBOX, RUNS + 9)).checkpoint, read_note(now.metadata).checkpoint
@@ -133,7 +133,7 @@ async def test_what_changed_before_a_piece_in_no_commit_is_in_the_next_one(log: 
     made.drop(INBOX)
     state, _ = await made.restore(INBOX, commit)
     await fold_on(log, made, state, RUNS + 3)
-    await made.prepare_release([INBOX], within_ms=5_000, last=True)
+    await made.prepare_release([INBOX], within_ms=60_000, last=True)
     unnamed = read_note(made.metadata(INBOX, RUNS + 3)).checkpoint
     behind = Commit(RUNS + 3, commit.metadata)  # its commit went out before the piece was durable
     made.committed(INBOX, behind)
@@ -164,7 +164,7 @@ async def test_what_is_touched_is_forgotten_once_it_is_named(log: Log) -> None:
     made, _ = await manager(log, costs=NEVER)
     state, _ = await made.restore(INBOX, None)
     await fold_on(log, made, state, RUNS)
-    await made.prepare_release([INBOX], within_ms=5_000, last=True)
+    await made.prepare_release([INBOX], within_ms=60_000, last=True)
     await fold_on(log, made, state, RUNS + 2)
     assert len(state.touched or ()) == RUNS + 1
     made.committed(INBOX, Commit(RUNS, made.metadata(INBOX, RUNS)))

@@ -204,6 +204,6 @@ def test_a_pattern_that_can_match_no_key_is_refused(pattern: str) -> None:
 
 def test_a_hostile_glob_takes_no_time() -> None:
     matches = rules.glob("*a" * 100 + "*b?" * 10)
-    begun = time.perf_counter()
+    begun = time.thread_time()
     assert not matches("a" * 256)
-    assert time.perf_counter() - begun < 0.1
+    assert time.thread_time() - begun < 0.1

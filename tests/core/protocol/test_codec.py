@@ -269,10 +269,10 @@ def test_any_record_is_an_event_or_unreadable(headers: Any, value: bytes | None,
 
 def test_ten_thousand_headers_cost_milliseconds() -> None:
     headers = [*good().items(), *((f"x{n}", b"y") for n in range(10_000)), *((f"ce_{n}", b"y") for n in range(99))]
-    start = time.perf_counter()
+    start = time.thread_time()
     found = read_event(stored([*headers, ("x1", b"z")]))
     assert isinstance(found, Event)
-    assert time.perf_counter() - start < 0.2
+    assert time.thread_time() - start < 0.2
 
 
 # ------------------------------------------------------------------------------------------------- values in headers

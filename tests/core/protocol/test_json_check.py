@@ -79,9 +79,9 @@ def test_a_bad_body_is_named_for_what_is_wrong_with_it(body: bytes, code: str) -
 def test_nesting_a_hundred_thousand_deep_is_refused_within_five_milliseconds(body: bytes) -> None:
     best = 1.0
     for _ in range(5):  # the best of five: another process may hold the core in one of them
-        start = time.perf_counter()
+        start = time.thread_time()
         flaw = parse_strict(body)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.thread_time() - start)
         assert flaw.code == "too_deep"
     assert best < 0.005
 

@@ -53,9 +53,11 @@ def test_a_module_and_what_it_imports_come_from_the_folder(folder: Folder) -> No
     assert load("my_shop.till") is sys.modules["my_shop.till"]
 
 
-def test_a_file_named_like_a_module_of_the_library_is_not_imported_by_others(folder: Folder) -> None:
+def test_a_file_named_like_a_module_of_the_library_is_not_imported_by_others(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     use(folder("a", my_desk="WHO = 'desk'\n", colorsys="raise SystemExit\n", redis="raise SystemExit\n"))
-    sys.modules.pop("colorsys", None)
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
     assert load("my_desk").WHO == "desk"
     assert importlib.import_module("colorsys").rgb_to_hsv
     assert importlib.import_module("redis").Redis

@@ -23,7 +23,7 @@ async def test_the_same_key_runs_in_order_and_never_twice_at_once() -> None:
     lanes = KeyLanes(handle, lanes_max=8)
     for n in range(100):
         lanes.put(b"one", n)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await lanes.wait_below(1)
     assert seen == list(range(100))
 
@@ -39,7 +39,7 @@ async def test_a_thousand_keys_wait_at_the_same_time() -> None:
     lanes = KeyLanes(handle, lanes_max=1_000)
     for n in range(1_500):
         lanes.put(b"%d" % n, n)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await all_in.wait()
         assert (lanes.running, lanes.queued) == (1_000, 500)
         gate.set()
@@ -63,7 +63,7 @@ async def test_few_begin_and_soon_there_are_as_many_as_wait() -> None:
         turns += 1
     assert (lanes.running, lanes.queued) == (1_000, 0)
     gate.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await lanes.wait_below(1)
 
 
@@ -77,7 +77,7 @@ async def test_a_runner_that_yields_to_the_loop_is_not_replaced_by_another_one(m
     lanes = KeyLanes(handle, lanes_max=2_000)
     for n in range(1_000):
         lanes.put(b"%d" % n, n)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await lanes.wait_below(1)
     assert len(runners) <= STARTING_MIN + 1
 
@@ -94,11 +94,11 @@ async def test_a_blocked_key_does_not_hold_up_the_others() -> None:
     lanes = KeyLanes(handle, lanes_max=2)
     for key in (b"slow", b"slow", b"a", b"b", b"c"):
         lanes.put(key, key)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await lanes.wait_below(3)
     assert done == [b"a", b"b", b"c"]
     gate.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await lanes.wait_below(1)
     assert done[3:] == [b"slow", b"slow"]
 
@@ -114,7 +114,7 @@ async def test_what_is_put_while_a_runner_ends_is_not_forgotten() -> None:
 
     lanes = KeyLanes(handle, lanes_max=1)
     lanes.put(b"0", 0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while len(done) < 51:  # noqa: ASYNC110  # a turn of the loop each
             await asyncio.sleep(0)
 
@@ -168,7 +168,7 @@ async def test_cancel_ends_what_runs_and_drops_what_waits() -> None:
     lanes.put(b"k", 2)
     await asyncio.sleep(0)
     lanes.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await cancelled.wait()
         await lanes.wait_below(1)
     assert lanes.queued == 0
@@ -193,14 +193,14 @@ async def test_while_held_nothing_new_begins_and_release_goes_on_in_order() -> N
     assert lanes.running == 2
     lanes.pause()
     gate.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await lanes.wait_idle()
     lanes.put(b"c", (b"c", 0))
     for _ in range(5):
         await asyncio.sleep(0)
     assert (sorted(seen), lanes.queued, lanes.running) == ([(b"a", 0), (b"b", 0)], 5, 0)
     lanes.resume()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await lanes.wait_below(1)
     for key in (b"a", b"b"):
         assert [n for k, n in seen if k == key] == [0, 1, 2]
@@ -225,12 +225,12 @@ async def test_an_interrupted_item_is_the_first_of_its_key_again(at_once: bool) 
     lanes.pause()
     lanes.interrupt()
     if not at_once:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await lanes.wait_idle()
         assert (lanes.queued, lanes.running) == (2, 0)
     gate.set()
     lanes.resume()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await lanes.wait_below(1)
     assert begun == [1, 1, 2]
     assert done == [1, 2]
@@ -269,11 +269,11 @@ async def test_an_abandoned_item_frees_its_slot_and_its_key() -> None:
     await asyncio.sleep(0)
     lanes.abandon(handle.runners[-1])
     assert (lanes.running, lanes.abandoned_calls) == (0, 1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await lanes.wait_below(1)
     assert sorted(handle.done) == [1, 2, 3]
     handle.gate.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await lanes.wait_abandoned(5_000)
     assert (handle.done[-1], lanes.running, lanes.queued, lanes.abandoned_calls) == (-1, 0, 0, 0)
 
@@ -288,7 +288,7 @@ async def test_an_abandoned_item_may_be_kept_for_later() -> None:
     lanes.abandon(handle.runners.pop(-1), keep=True)
     assert (lanes.queued, lanes.running) == (2, 0)
     lanes.resume()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while -1 not in handle.runners:  # noqa: ASYNC110  # two turns of the loop
             await asyncio.sleep(0)
         handle.gate.set()
@@ -321,7 +321,7 @@ async def test_an_error_from_elsewhere_ends_the_wait_for_room_as_one_of_a_handle
     lanes = KeyLanes(handle, lanes_max=1)
     lanes.put(b"k", 1)
     waiting = asyncio.ensure_future(lanes.wait_below(1))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await begun.wait()
         lanes.fail(OSError("elsewhere"))
         lanes.fail(OSError("later"))

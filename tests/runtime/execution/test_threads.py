@@ -42,7 +42,7 @@ def alive(heard: Heard) -> int:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not holds():  # noqa: ASYNC110  # threads set no event of the loop
             await asyncio.sleep(0.002)
 
@@ -68,7 +68,7 @@ async def test_a_stop_iteration_is_an_error_and_ends_the_wait() -> None:
         raise StopIteration
 
     with pytest.raises(RuntimeError, match="StopIteration"):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await threads.run(call)
     threads.close()
 
@@ -120,12 +120,12 @@ async def test_an_abandoned_thread_is_replaced_and_its_answer_is_late() -> None:
     waits = asyncio.create_task(threads.run(lambda: "next"))
     await asyncio.sleep(0)
     first.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await waits == "next"
     assert (first.cancelled(), threads.abandoned_calls, heard.abandoned, heard.late) == (True, 1, 1, 0)
     assert await threads.run(lambda: "and another") == "and another"
     gate.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await heard.changed.wait()
     assert (threads.abandoned_calls, heard.abandoned, heard.late) == (0, 1, 1)
     threads.close()
@@ -147,7 +147,7 @@ async def test_a_hundred_abandoned_threads_leave_the_pool_as_large_as_before() -
         call.cancel()
         await asyncio.wait([call])
     assert threads.abandoned_calls == 50
-    both = threading.Barrier(2, timeout=5)
+    both = threading.Barrier(2, timeout=20)
     await asyncio.gather(threads.run(both.wait), threads.run(both.wait))
     gate.set()
     await until(lambda: heard.late == 50)

@@ -125,7 +125,7 @@ async def test_a_task_past_the_runs_deadline_is_not_begun(log: Log, board: Board
 
 
 async def test_a_plain_function_runs_in_a_thread_and_blocks_no_other_task(log: Log, board: Board) -> None:
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=20)
 
     def echo(ask: Ask) -> Answer:
         both.wait()

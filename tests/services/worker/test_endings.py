@@ -111,7 +111,7 @@ async def test_a_function_sees_the_end_and_its_answer_has_its_usage(make: Callab
         run = await mesh.publish("ask", {"word": "long"})
         await until(lambda: "long" in seen.begun)
         at = await cancel(mesh, run)
-        assert (await run.outcome(timeout_s=10)).ending == "cancelled"
+        assert (await run.outcome(timeout_s=20)).ending == "cancelled"
         await until(lambda: "long" in seen.told)
         assert seen.told["long"] - at < SOON_S
         (answer,) = await last_answers(mesh, 1)
@@ -138,10 +138,10 @@ async def test_the_functions_of_other_runs_go_on(monkeypatch: pytest.MonkeyPatch
         runs = [await mesh.publish("ask", {"word": word}) for word in "abc"]
         await until(lambda: len(seen.begun) == 3)
         await cancel(mesh, runs[1])
-        assert (await runs[1].outcome(timeout_s=10)).ending == "cancelled"
+        assert (await runs[1].outcome(timeout_s=20)).ending == "cancelled"
         await last_answers(mesh, 1)
         gate.set()
-        assert [(await run.outcome(timeout_s=10)).ending for run in runs] == ["completed", "cancelled", "completed"]
+        assert [(await run.outcome(timeout_s=20)).ending for run in runs] == ["completed", "cancelled", "completed"]
 
 
 async def test_a_task_that_waits_for_its_turn_is_not_begun_when_its_run_has_ended() -> None:
@@ -154,12 +154,12 @@ async def test_a_task_that_waits_for_its_turn_is_not_begun_when_its_run_has_ende
         second = await mesh.publish("ask", {"word": "second"})
         await until(lambda: consumer.lanes.queued == 1)
         await cancel(mesh, second)
-        await second.outcome(timeout_s=10)
+        await second.outcome(timeout_s=20)
         await until(lambda: mesh.process.worker is not None and mesh.process.worker._ended_ids)
         await cancel(mesh, first)
-        await first.outcome(timeout_s=10)
+        await first.outcome(timeout_s=20)
         third = await mesh.publish("ask", {"word": "quick"})
-        assert (await third.outcome(timeout_s=10)).ending == "completed"
+        assert (await third.outcome(timeout_s=20)).ending == "completed"
         assert list(seen.begun) == ["first", "quick"]
 
 
@@ -169,7 +169,7 @@ async def test_what_others_write_there_disturbs_nothing() -> None:
         values = (b"", b"{", b"[]", b'{"tasks": [1]}', b'{"tasks": ["no such task"]}')
         await mesh.log.append([NewRecord(mesh.topology.endings, b"x", value, ()) for value in values])
         run = await mesh.publish("ask", {"word": "quick"})
-        assert (await run.outcome(timeout_s=10)).ending == "completed"
+        assert (await run.outcome(timeout_s=20)).ending == "completed"
 
 
 async def test_a_blocking_function_that_does_not_look_keeps_its_thread_and_its_process() -> None:
@@ -185,7 +185,7 @@ async def test_a_blocking_function_that_does_not_look_keeps_its_thread_and_its_p
         await until(lambda: begun["all"] == len(runs))
         for run in runs:
             await cancel(mesh, run)
-        assert {(await run.outcome(timeout_s=10)).ending for run in runs} == {"cancelled"}
+        assert {(await run.outcome(timeout_s=20)).ending for run in runs} == {"cancelled"}
         worker = mesh.process.worker
         assert worker is not None
         await until(lambda: len(worker._ended_ids) == len(runs))

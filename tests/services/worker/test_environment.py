@@ -79,5 +79,5 @@ async def test_answers_of_a_run_are_given_in_their_recorded_order(monkeypatch: p
     assert order[1:] == ["t9", "t1", "t2", "t3"]
     monkeypatch.setattr(environment, "ORDER_WAIT_MS", 20)
     missing = Recorded(orders={"r": ["t1:1", "t2:1"]}).around(echo)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await missing(task("t2"), None)

@@ -155,9 +155,9 @@ async def test_a_revocation_that_does_not_end_is_cut_off_and_all_is_handed_out_a
     member = await join(log, old)
     await until(lambda: len(old.held) == 2, "assignment")
     other = await join(log, new)
-    await asyncio.wait_for(cancelled.wait(), 10)
+    await asyncio.wait_for(cancelled.wait(), 20)
     with pytest.raises(WaitTimeout, match="3000 ms"):
-        await asyncio.wait_for(_poll_on(member), 10)
+        await asyncio.wait_for(_poll_on(member), 20)
     await until(lambda: len(member.assignment) == len(other.assignment) == 1, "shares")
     assert not member.assignment & other.assignment
 
@@ -231,4 +231,4 @@ async def test_a_bug_in_the_follower_comes_out_of_every_poll(log: SqliteLog) -> 
     await expel(log, member)
     for _ in range(2):
         with pytest.raises(AttributeError):
-            await asyncio.wait_for(_poll_on(member), 10)
+            await asyncio.wait_for(_poll_on(member), 20)
