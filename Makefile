@@ -57,7 +57,9 @@ test: .venv/.dev   ## every test; those against real servers if Java 17, Maven a
 	$(BIN)/pytest -n $(WORKERS) $(TESTS)
 
 coverage: .venv/.dev  ## branch coverage of mesh/core by its own tests; fails below the floor (COVERAGE_MIN)
-	$(BIN)/coverage run -m pytest -q $(COVERED)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q -n $(WORKERS) $(COVERED)
+	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --skip-covered --fail-under=$(COVERAGE_MIN)
 
 sim: .venv/.dev    ## the whole mesh simulated under faults: SEEDS=2000 worlds, 100000 before a release
