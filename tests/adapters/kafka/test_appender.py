@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import pytest
 
@@ -54,7 +54,7 @@ class Interrupted(Topics):
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         self.asked: list[set[str]] = []
-        self.fail_others = lambda: None
+        self.fail_others: Callable[[], None] = lambda: None
 
     async def describe(
         self, names: Collection[str] | None = None, *, timeout_ms: int | None = None
