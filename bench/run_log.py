@@ -3,6 +3,9 @@
 Each run is decided as an orchestrator does it and answered as workers do it: three steps, an egress type, an outcome.
 Some fail, and a few stay open. One of RARE each is a return, is flagged, times out, fans out, is dear: so that filters
 have few to find. The folder gets topics.yaml and the embedded file, so every command works in it.
+
+Only mesh.inbox and mesh.outcomes are written. `--whole` also writes tasks, dead letters and the egress topic, and
+commits, as services do: `mesh replay --check` then compares all of it.
 """
 
 import argparse
@@ -12,13 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from mesh.adapters.clock import SystemClock
-from mesh.adapters.ports import Appended, Log
+from mesh.adapters.ports import Appended, Commit, Log
 from mesh.app.wiring import load_topology, open_log, topic_specs
 from mesh.core.protocol.codec import read_event
 from mesh.core.protocol.event import NO_USAGE, REQUESTED, Event, Fault, Part, Usage, run_id_of
 from mesh.core.protocol.record import NewRecord, StoredRecord, TopicPartition
 from mesh.core.publishing.effect_records import inbox_record, record_of
-from mesh.core.run.effects import Finish, PublishTask
+from mesh.core.run.effects import Finish, Note, PublishTask, Schedule
 from mesh.core.state.partition_state import Partition
 from mesh.core.task.result import failure_event, success_event
 from mesh.core.topology.model import Topology
@@ -53,8 +56,9 @@ STEP: Final = 2_000
 class Player:
     """Decides and answers the runs of one mesh, all partitions in this process."""
 
-    def __init__(self, log: Log, topology: Topology) -> None:
-        self._log, self._topology = log, topology
+    def __init__(self, log: Log, topology: Topology, *, whole: bool = False) -> None:
+        """`whole`: write tasks, dead letters and egress events, too."""
+        self._log, self._topology, self._whole = log, topology, whole
         count = topology.inbox_partitions
         self._states = [Partition(topology, number=n, partitions=count) for n in range(count)]
         self._reader = log.reader({TopicPartition(topology.inbox, n): 0 for n in range(count)})
@@ -73,8 +77,17 @@ class Player:
                     for effect in self._states[record.partition].step(record):
                         if isinstance(effect, PublishTask) and not effect.event.subject.startswith("open-"):
                             events.append(self._answer(effect))
-                        elif isinstance(effect, Finish):
+                        if isinstance(effect, Finish) or (self._whole and not isinstance(effect, Note | Schedule)):
                             outcomes.append(record_of(effect, self._topology))
+
+    async def commit(self) -> None:
+        """Commit what was decided, as the orchestrator does, and the tasks of agents that answered all."""
+        mesh = self._topology
+        answering = list(mesh.agents)[1:]  # the first leaves some open
+        groups = {mesh.group("orchestrator"): mesh.inbox} | {mesh.group(name): mesh.tasks(name) for name in answering}
+        for group, topic in groups.items():
+            ends = {TopicPartition(topic, n): Commit(each.end) for n, each in (await self._log.bounds(topic)).items()}
+            await self._log.commit_idle(group, ends)
 
     async def close(self) -> None:
         """Stop reading."""
@@ -108,8 +121,8 @@ class Player:
         return success_event(task, parts, Usage(500_000 if rare == DEAR else 1_000 + rare, 10))
 
 
-async def write(folder: Path, runs: int, log_url: str = "") -> None:
-    """Write a log of so many runs."""
+async def write(folder: Path, runs: int, log_url: str = "", *, whole: bool = False) -> None:
+    """Write a log of so many runs. `whole`: with all that services write."""
     topology = load_topology(str(folder / "topics.yaml"))
     url = log_url or f"sqlite:{folder / '.mesh/mesh.db'}"
     log = open_log(Settings(log=url))
@@ -117,10 +130,12 @@ async def write(folder: Path, runs: int, log_url: str = "") -> None:
     try:
         await log.create_topics(topic_specs(topology))
         await TopologyStore(log, topology, SystemClock()).keep()
-        player = Player(log, topology)
+        player = Player(log, topology, whole=whole)
         for begin in range(0, runs, STEP):
             await player.play(range(begin, min(begin + STEP, runs)))
         await player.close()
+        if whole:
+            await player.commit()
     finally:
         await log.close()
 
@@ -131,10 +146,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--runs", type=int, default=200_000)
     parser.add_argument("--log", default="", help="kafka://HOST:PORT; default: an embedded log in the folder")
+    parser.add_argument("--whole", action="store_true", help="write tasks, dead letters, egress events, commits, too")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     (arguments.folder / "topics.yaml").write_text(TEXT)
-    asyncio.run(write(arguments.folder, arguments.runs, arguments.log))
+    asyncio.run(write(arguments.folder, arguments.runs, arguments.log, whole=arguments.whole))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from mesh.core.protocol.record import Record, TopicPartition
 from mesh.core.topology.model import Topology
 from mesh.core.verification.replay_check import CheckScope
 from mesh.core.verification.report import Observer, VerificationReport, Violation
+from mesh.core.verification.stream_check import StreamCheck
 from mesh.core.verification.verifier import Verifier, published_topics
 
 ACKNOWLEDGED: Final = "acknowledged"
@@ -56,9 +57,7 @@ def check(
     for topic in published_topics(*known):
         for record in records.get(topic, ()):
             verifier.take_published(record)
-    for topic in sorted({origin.rsplit(":", 2)[0] for origin in verifier.origins}):
-        for record in records.get(topic, ()):
-            verifier.take_original(record)
+    _give_originals(verifier, records)
     for topic in sorted({rule.name for one in known for rule in one.topics.values() if rule.ingress}):
         for record in records.get(topic, ()):
             verifier.take_ingress(record)
@@ -66,10 +65,71 @@ def check(
         verifier.take_inbox(record)
     backwards = list(_commit_violations(commits, verifier.committed))
     report = verifier.report()
+    _expect_same(report, _streamed(topology, records, known, CheckScope(topology, **scope), verifier.committed))
     _add_submissions(report, verifier, submissions, quiescent=quiescent)
     for violation in (*backwards, *(_rest_violations(report, verifier, scope.get("committed")) if quiescent else ())):
         report.add(violation)
     return report
+
+
+def _streamed(
+    topology: Topology,
+    records: Mapping[str, Iterable[Record]],
+    known: Sequence[Topology],
+    scope: CheckScope,
+    committed: Mapping[TopicPartition, int],
+) -> VerificationReport:
+    """Check the same records as `mesh verify` does: in one pass by time, then only the runs that remain."""
+    stream = StreamCheck(scope, hash)
+    stream.committed |= committed
+    ingress = sorted({rule.name for one in known for rule in one.topics.values() if rule.ingress})
+    takes = dict.fromkeys(published_topics(*known), stream.take_published)
+    takes |= {topology.inbox: stream.take_inbox} | dict.fromkeys(ingress, stream.take_ingress)
+    order = (*ingress, topology.inbox, *published_topics(*known))
+    for record in _by_time([record for topic in dict.fromkeys(order) for record in records.get(topic, ())]):
+        takes[record.topic](record)
+    _give_originals(stream, records)
+    found = stream.result()
+    if found.clean:
+        return found.report
+    rest = Verifier(scope, only=found.suspects)
+    for topic in published_topics(*known):
+        for record in records.get(topic, ()):
+            rest.take_published(record)
+    _give_originals(rest, records)
+    for topic in ingress:
+        for record in records.get(topic, ()):
+            rest.take_ingress(record)
+    for record in records.get(topology.inbox, ()):
+        rest.take_inbox(record)
+    rest.committed |= committed
+    return rest.report()
+
+
+def _by_time(records: Iterable[Record]) -> list[Record]:
+    """Sort records by log time. Within a partition the order stays, even where its time goes back."""
+    reached: dict[tuple[str, int], int] = {}
+    times = []
+    for record in records:
+        place = (record.topic, record.partition)
+        reached[place] = max(record.timestamp, reached.get(place, 0))
+        times.append((reached[place], record))
+    return [record for _, record in sorted(times, key=lambda timed: timed[0])]
+
+
+def _give_originals(check: Verifier | StreamCheck, records: Mapping[str, Iterable[Record]]) -> None:
+    for topic in sorted({origin.rsplit(":", 2)[0] for origin in check.origins}):
+        for record in records.get(topic, ()):
+            check.take_original(record)
+
+
+def _expect_same(report: VerificationReport, streamed: VerificationReport) -> None:
+    """The check in one pass finds what the check with an index of everything finds."""
+    assert streamed.found == report.found, f"{streamed.violations}, with an index of everything {report.violations}"
+    assert streamed.violations == report.violations
+    assert streamed.unchecked == report.unchecked
+    assert (streamed.records, streamed.endings) == (report.records, report.endings)
+    assert (streamed.runs, streamed.open, streamed.copies) == (report.runs, report.open, report.copies)
 
 
 def _commit_violations(

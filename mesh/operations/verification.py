@@ -5,7 +5,7 @@ inbox. Decisions below a committed offset are published by then, and published r
 end.
 """
 
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
@@ -16,10 +16,12 @@ from mesh.core.topology.model import Topology
 from mesh.core.verification.record_diff import Difference, record_differences
 from mesh.core.verification.replay_check import CheckScope
 from mesh.core.verification.report import VerificationReport, Violation
+from mesh.core.verification.stream_check import StreamCheck, StreamResult
 from mesh.core.verification.verifier import Verifier, published_topics
 from mesh.operations.run_places import NO_RUN, RunPlaces, read_places
 from mesh.runtime.checkpoint_store import CheckpointStates, read_checkpoints
 from mesh.runtime.log_reader import bounds_between, read_batches, record_at
+from mesh.runtime.time_order import read_by_time
 from mesh.runtime.topology_store import read_kept
 
 
@@ -70,21 +72,40 @@ async def verify(
 
     Raises LogUnavailable, and NotFound when the mesh's topics do not exist.
     """
+    whole = run_id, None
     if places is not None:
-        found = await _verify(log, topology, clock, (run_id, places), WHOLE, read)
+        plan = await _plan(log, topology, clock, (run_id, places), WHOLE)
+        found = await _result(log, plan, await _check_runs(log, plan, clock, read, run=(run_id, places)))
         if found.first is None:
             return found
-    return await _verify(log, topology, clock, (run_id, None), window, read)
+    plan = await _plan(log, topology, clock, whole, window)
+    if not plan.streams:
+        return await _result(log, plan, await _check_runs(log, plan, clock, read, run=whole))
+    streamed = await _check_in_one_pass(log, plan, clock, read)
+    if streamed.clean:
+        return await _result(log, plan, streamed.report)
+    report = await _check_runs(log, plan, clock, read, only=streamed.suspects)
+    report.checked |= streamed.report.checked
+    return await _result(log, plan, report)
 
 
-async def _verify(
-    log: ReadLog,
-    topology: Topology,
-    clock: Clock,
-    run: tuple[str, RunPlaces | None],
-    window: Window,
-    read: Callable[[int], None],
-) -> VerifyResult:
+class _Plan(NamedTuple):
+    """What is read for a check."""
+
+    scope: CheckScope
+    published: Mapping[str, Mapping[int, Bounds]]
+    incoming: Mapping[str, Mapping[int, Bounds]]
+    inbox: Mapping[int, Bounds]
+    unreadable: Sequence[Violation]
+    """Checkpoints that cannot be read."""
+    topologies: int
+    streams: bool
+    """Whether one pass can check it: the inbox names the topology of each run, and not only one run is wanted."""
+
+
+async def _plan(
+    log: ReadLog, topology: Topology, clock: Clock, run: tuple[str, RunPlaces | None], window: Window
+) -> _Plan:
     run_id, places = run
     existing = await log.topics()
     kept = await read_kept(log, topology, clock)
@@ -106,8 +127,54 @@ async def _verify(
         checkpoints=checkpoints.states,
         until_ms=window.until_ms,
     )
-    verifier = Verifier(scope)
+    return _Plan(
+        scope,
+        {topic: narrow[topic] for topic in published},
+        {} if partial else {topic: await log.bounds(topic) for topic in sorted(incoming)},
+        await _until(log, topology.inbox, bounds[topology.inbox], window),
+        checkpoints.unreadable,
+        len(known),
+        streams=not run_id and (len(known) == 1 or all(kept.covers(number) for number in bounds[topology.inbox])),
+    )
 
+
+async def _result(log: ReadLog, plan: _Plan, report: VerificationReport) -> VerifyResult:
+    for violation in plan.unreadable:
+        report.add(violation)
+    first = next(iter(report.violations), None)
+    return VerifyResult(report, None if first is None else await _both_sides(log, first), plan.topologies)
+
+
+async def _check_in_one_pass(log: ReadLog, plan: _Plan, clock: Clock, read: Callable[[int], None]) -> StreamResult:
+    """Find the runs that need a closer look; most logs have none."""
+    check = StreamCheck(plan.scope, hash)
+    inbox = plan.scope.topology.inbox
+    takes = dict.fromkeys(plan.incoming, check.take_ingress) | {inbox: check.take_inbox}
+    async with aclosing(read_by_time(log, plan.incoming, {inbox: plan.inbox}, plan.published, clock)) as batches:
+        async for batch in batches:
+            read(len(batch))
+            take = takes.get(batch[0].topic, check.take_published)
+            for record in batch:
+                take(record)
+    for position in check.origins:
+        if (original := await _record_at(log, position)) is not None:
+            check.take_original(original)
+    return check.result()
+
+
+async def _check_runs(
+    log: ReadLog,
+    plan: _Plan,
+    clock: Clock,
+    read: Callable[[int], None],
+    *,
+    run: tuple[str, RunPlaces | None] = ("", None),
+    only: Container[str] | None = None,
+) -> VerificationReport:
+    """Check with an index of published records: of one run, or of the runs of `only` while all are decided."""
+    run_id, places = run
+    topology = plan.scope.topology
+    verifier = Verifier(plan.scope, only=only)
     keys = (run_id.encode(), NO_RUN)
 
     async def feed(
@@ -120,23 +187,19 @@ async def _verify(
                     if not run_id or wanted(record):
                         take(record)
 
-    for topic in published:
-        await feed(topic, narrow[topic], verifier.take_published, lambda record: _run_of(record) == run_id)
+    for topic, spans in plan.published.items():
+        await feed(topic, spans, verifier.take_published, lambda record: _run_of(record) == run_id)
     for position in verifier.origins:
         if (original := await _record_at(log, position)) is not None:
             verifier.take_original(original)
-    for topic in () if partial else sorted(incoming):
-        await feed(topic, await log.bounds(topic), verifier.take_ingress, lambda record: True)
+    for topic, spans in plan.incoming.items():
+        await feed(topic, spans, verifier.take_ingress, lambda record: True)
     for record in () if places is None else await _records_of(log, topology, run_id, places):
         read(1)
         verifier.take_inbox(record)
-    inbox = await _until(log, topology.inbox, bounds[topology.inbox], window) if places is None else {}
+    inbox = plan.inbox if places is None else {}
     await feed(topology.inbox, inbox, verifier.take_inbox, lambda record: record.key in keys)
-    report = verifier.report()
-    for violation in checkpoints.unreadable:
-        report.add(violation)
-    first = next(iter(report.violations), None)
-    return VerifyResult(report, None if first is None else await _both_sides(log, first), len(known))
+    return verifier.report()
 
 
 async def _records_of(log: ReadLog, topology: Topology, run_id: str, places: RunPlaces) -> list[Record]:

@@ -34,6 +34,7 @@ from mesh.core.verification.report import Violation
 
 LOOP_ENDS: Final = frozenset({"depth", "cycle", "visits", "budget_usd", "budget_tokens"})
 """Codes of refusals of one hop."""
+_WITH_INPUTS: Final = frozenset({REQUESTED, SUCCEEDED})
 _FACTS: Final = ("failures", "refused", "unrouted", "starved", "overspent")
 """Fields of an outcome that keep a run from being completed."""
 
@@ -63,38 +64,41 @@ class EndingInvariants:
         self._remembered = remembered_offsets
         self._checked = checked
         self._refused: dict[str, Refusals] = {}
+        self._joined: dict[str, set[str]] = {}
+        """Digest of a topology → the types that joins take."""
 
     def follow(
         self, event: Event, where: str, offset: int, before: Run | None, now: Run | None, effects: Sequence[Effect]
     ) -> Iterator[Violation]:
         """Update the accounts with one record of a run; yield violations. `now`: state after it, or at the end."""
-        refused = self._refused.pop(event.run_id, None)
+        refused = self._refused.pop(event.run_id, None) if self._refused else None
         if refused is None and now is not None and now.refused and event.kind != REDRIVEN:
             refused = Refusals() if before is None or not before.refused else None
         if refused is not None:
             refused.offset = offset
             self._refused[event.run_id] = refused
             _note(refused, event, now, effects)
-        finish = next((effect for effect in effects if isinstance(effect, Finish)), None)
         topology = None if now is None else self._topologies.get(now.topology)
         if refused is not None and topology is not None:
             _note_loops(refused, effects, topology)
-        if now is not None and topology is not None and event.kind in (REQUESTED, SUCCEEDED):
-            yield from self._check_taken(event, where, before, now, effects, topology)
-            yield from self._check_kept(event, where, before, now, effects, topology)
-        if finish is not None and topology is not None:
-            yield from self._facts(finish.run, where, topology)
-            yield from self._joins(finish.run, where, topology)
-            yield from self._check_declined(finish.run, where, topology)
-        if finish is not None and (refused is not None or not finish.run.refused):
-            yield from self._check_finished(finish.run, where, refused or Refusals())
+        if now is not None and topology is not None and event.kind in _WITH_INPUTS and _is_consumed(event, before, now):
+            yield from self._check_inputs(event, where, before, now, effects, topology)
+        finish = finish_in(effects)
+        if finish is not None:
+            body = outcome_body(finish.run)
+            if topology is not None:
+                yield from self._facts(finish.run, body, where, topology)
+                yield from self._joins(finish.run, where, topology)
+                yield from self._check_declined(finish.run, where, topology)
+            if refused is not None or not finish.run.refused:
+                yield from self._check_finished(finish.run, body, where, refused or Refusals())
         while self._refused and self._is_forgotten(next(iter(self._refused)), offset):
             del self._refused[next(iter(self._refused))]
 
     def _is_forgotten(self, run_id: str, offset: int) -> bool:
         return self._refused[run_id].offset < offset - self._remembered
 
-    def _check_finished(self, run: Run, where: str, refused: Refusals) -> Iterator[Violation]:
+    def _check_finished(self, run: Run, body: Mapping[str, Any], where: str, refused: Refusals) -> Iterator[Violation]:
         self._checked["I15"] += 1
         self._checked["I19"] += len(refused.last)
         kept = {draft.letter for draft in run.drafts}
@@ -102,29 +106,56 @@ class EndingInvariants:
             if letter not in kept and letter not in refused.taken_back:
                 what = f"the outcome lacks the last input of {agent}, on a loop, that was refused"
                 yield Violation("I19", where, what, f"that of dead letter {letter}", run_id=run.id)
-        stand, said = run.refused - len(refused.taken_back), outcome_body(run)["refused"]
+        stand, said = run.refused - len(refused.taken_back), body["refused"]
         if said != stand:
             what = "the outcome counts other refusals than those that no redrive took back"
             yield Violation("I15", where, what, str(stand), str(said), run.id)
 
-    def _check_taken(
+    def _check_inputs(
         self, event: Event, where: str, before: Run | None, now: Run, effects: Sequence[Effect], topology: Topology
     ) -> Iterator[Violation]:
-        """I16 of one record: events without an effect are named as unrouted."""
-        if any(isinstance(effect, Note | DeadLetter) for effect in effects) or not _is_consumed(event, before, now):
-            return
+        """I16 and I20 of one consumed record. Refused hops have their own facts."""
+        noted = False
+        for effect in effects:
+            if effect.__class__ is DeadLetter:
+                return
+            noted = noted or effect.__class__ is Note
         try:
-            types = {part.type for part in event.parts()}
+            types = [part.type for part in event.parts()]
         except ValueError:
             return
-        tasks = {effect.event.type for effect in effects if isinstance(effect, PublishTask)}
-        tasks |= {task.held.type for task in now.open.values() if task.held is not None and task.cause_id == event.id}
-        named: set[str] = set()
+        if not noted:
+            yield from self._check_taken(event, where, types, before, now, effects, topology)
+        joined = self._joined.get(topology.digest)
+        if joined is None:
+            joined = {type for type, rows in topology.rows.items() if any(row.join for row in rows)}
+            self._joined[topology.digest] = joined
+        if not joined.isdisjoint(types):
+            yield from self._check_kept(where, types, before, now, topology)
+
+    def _check_taken(
+        self,
+        event: Event,
+        where: str,
+        types: Sequence[str],
+        before: Run | None,
+        now: Run,
+        effects: Sequence[Effect],
+        topology: Topology,
+    ) -> Iterator[Violation]:
+        """I16 of one record: events without an effect are named as unrouted."""
+        left = set(types) - topology.egress.keys()
+        for effect in effects:
+            if isinstance(effect, PublishTask):
+                left.discard(effect.event.type)
+        if not left:
+            return
+        left -= {task.held.type for task in now.open.values() if task.held is not None and task.cause_id == event.id}
         if now.unrouted:
             reported = _times(now)
             reported.subtract(_times(before))
-            named = {type for type, times in reported.items() if times > 0 or len(now.unrouted) == KEPT_MAX}
-        for type in types - tasks - named - topology.egress.keys():
+            left -= {type for type, times in reported.items() if times > 0 or len(now.unrouted) == KEPT_MAX}
+        for type in left:
             self._checked["I16"] += 1
             rows = topology.rows.get(type, ())
             if not any(row.join or row.agent.ignores for row in rows):
@@ -132,20 +163,12 @@ class EndingInvariants:
                 yield Violation("I16", where, what, "a task, an egress topic, a join, or the fact", run_id=now.id)
 
     def _check_kept(
-        self, event: Event, where: str, before: Run | None, now: Run, effects: Sequence[Effect], topology: Topology
+        self, where: str, types: Sequence[str], before: Run | None, now: Run, topology: Topology
     ) -> Iterator[Violation]:
         """I20 of one record: inputs for joins that they do not hold now are named as unrouted.
 
         A join on a cycle gives its inputs away, so they cannot be counted.
         """
-        if any(isinstance(effect, DeadLetter) for effect in effects) or not _is_consumed(event, before, now):
-            return
-        try:
-            types = [part.type for part in event.parts()]
-        except ValueError:
-            return
-        if not any(row.join for type in types for row in topology.rows.get(type, ())):
-            return
         received = Counter(types)
         reported = _times(now)
         reported.subtract(_times(before))
@@ -175,7 +198,7 @@ class EndingInvariants:
 
     def _check_declined(self, run: Run, where: str, topology: Topology) -> Iterator[Violation]:
         """I20 of an ending: inputs lost by joins whose `when` is false. Not checked if a join lies on a cycle."""
-        if run.open or any(topology.agents[name].cyclic for name in run.joins):
+        if run.open or not (run.joins or run.unrouted) or any(topology.agents[name].cyclic for name in run.joins):
             return
         used = {name: set(_used_inputs(topology.agents[name], slots)) for name, slots in run.joins.items()}
         wanted: Counter[str] = Counter()
@@ -192,11 +215,10 @@ class EndingInvariants:
             what = "what joins lost whose `when` is false is not what the outcome names as unrouted"
             yield Violation("I20", where, what, _counts(wanted), _counts(+reported), run.id)
 
-    def _facts(self, run: Run, where: str, topology: Topology) -> Iterator[Violation]:
+    def _facts(self, run: Run, body: Mapping[str, Any], where: str, topology: Topology) -> Iterator[Violation]:
         """I16 to I18 of an ending."""
         for invariant in ("I16", "I17", "I18"):
             self._checked[invariant] += 1
-        body = outcome_body(run)
         lost = body["refused"] > 0 or bool(body["unrouted"])
         short = lost or bool(body["starved"]) or bool(body["overspent"])
         fits = {
@@ -221,6 +243,14 @@ class EndingInvariants:
             if when is not None and all(is_refuted(when, found) for _, found in _halves(run.joins[name])):
                 what = f"join {name} is named as starved, and its `when` is false whatever comes"
                 yield Violation("I18", where, what, run_id=run.id)
+
+
+def finish_in(effects: Sequence[Effect]) -> Finish | None:
+    """Return the ending among effects, if there is one."""
+    for effect in effects:
+        if isinstance(effect, Finish):
+            return effect
+    return None
 
 
 def _held_count(run: Run | None, name: str, type: str) -> int:

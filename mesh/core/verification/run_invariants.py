@@ -23,7 +23,7 @@ from mesh.core.run.effects import Effect, Finish, PublishTask
 from mesh.core.run.state import Run
 from mesh.core.state.partition_state import ENDED_OFFSETS_MAX
 from mesh.core.topology.model import Topology
-from mesh.core.verification.ending_invariants import EndingInvariants
+from mesh.core.verification.ending_invariants import EndingInvariants, finish_in
 from mesh.core.verification.report import Violation
 
 
@@ -59,7 +59,7 @@ class RunInvariants:
     ) -> Iterator[Violation]:
         """Update the accounts with one inbox record; yield violations. `before`, `after`: states of its open run."""
         where = coordinates(record)
-        finish = next((effect for effect in effects if isinstance(effect, Finish)), None)
+        finish = finish_in(effects)
         now = after if finish is None else finish.run
         books = self._books.get(event.run_id)
         if books is None and before is None and now is not None:
@@ -94,11 +94,11 @@ class RunInvariants:
         if books.topology is not None:
             limits = books.topology.limits
             if limits.usd_micros_max is not None:
-                others = sum(usd for _, usd, _ in books.reserved.values())
+                others = sum([usd for _, usd, _ in books.reserved.values()])
                 usd_micros = max(usd_micros, limits.usd_micros_max - books.usd_micros - others)
                 usage = usage._replace(usd_micros=min(usage.usd_micros, usd_micros))
             if limits.tokens_max is not None:
-                others = sum(tokens for _, _, tokens in books.reserved.values())
+                others = sum([tokens for _, _, tokens in books.reserved.values()])
                 tokens = max(tokens, limits.tokens_max - books.tokens - others)
                 usage = usage._replace(tokens=min(usage.tokens, tokens))
         books.usd_micros += usage.usd_micros
@@ -115,13 +115,14 @@ class RunInvariants:
                 spec = books.topology.agents[task.agent]
                 books.reserved[task.id] = (task.attempt, spec.reserve_usd_micros, spec.reserve_tokens)
                 new = True
-        for id in books.reserved.keys() - now.open.keys():
-            del books.reserved[id]  # a fallback replaced it
+        if len(books.reserved) > len(now.open):  # all open tasks have an entry now
+            for id in books.reserved.keys() - now.open.keys():
+                del books.reserved[id]  # a fallback replaced it
         if not new or (event.fault is not None and event.fault.code == "expired"):
             return
         self.checked["I5"] += 1
-        usd_micros = books.usd_micros + sum(usd for _, usd, _ in books.reserved.values())
-        tokens = books.tokens + sum(tokens for _, _, tokens in books.reserved.values())
+        usd_micros = books.usd_micros + sum([usd for _, usd, _ in books.reserved.values()])
+        tokens = books.tokens + sum([tokens for _, _, tokens in books.reserved.values()])
         limits = books.topology.limits
         for unit, used, limit in (
             ("millionths of a dollar", usd_micros, limits.usd_micros_max),

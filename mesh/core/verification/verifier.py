@@ -20,19 +20,19 @@ The invariants are listed in `INVARIANTS` (report.py), including those that reco
 `VIOLATIONS_KEPT` violations are kept, the first of each invariant among them; all are counted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import orjson
 
 from mesh.core.ingress.admission import REJECTED_TYPE
 from mesh.core.protocol.codec import Unreadable, plain_headers, read_event
-from mesh.core.protocol.event import EGRESS, OUTCOME, REQUESTED, TASK, Event, derive_id
+from mesh.core.protocol.event import EGRESS, OUTCOME, TASK, Event
 from mesh.core.protocol.record import Record, TopicPartition, coordinates
 from mesh.core.publishing.effect_records import OUTCOME_FIELDS_1
-from mesh.core.reason_codes import DEAD, REASONS
 from mesh.core.state.partition_state import RULES
 from mesh.core.topology.model import Topology
-from mesh.core.verification.publish_index import ANSWERED, MATCHED, PublishedRecord, PublishIndex, digest_of, mark
+from mesh.core.verification.letters import LetterFacts, Letters
+from mesh.core.verification.publish_index import ANSWERED, MATCHED, PublishedRecord, PublishIndex, mark
 from mesh.core.verification.replay_check import CheckScope, ReplayCheck
 from mesh.core.verification.report import Observer, VerificationReport, Violation
 
@@ -40,8 +40,13 @@ from mesh.core.verification.report import Observer, VerificationReport, Violatio
 class Verifier:
     """Checks one mesh; see the module."""
 
-    def __init__(self, scope: CheckScope, observer: Observer | None = None) -> None:
+    def __init__(
+        self, scope: CheckScope, observer: Observer | None = None, *, only: Container[str] | None = None
+    ) -> None:
+        """`only`: ids of the runs whose published records are compared; None: all. Everything else is checked for all
+        runs."""
         self._topology = scope.topology
+        self._only = only
         known = () if scope.kept is None else scope.kept.topologies.values()
         self._depth_max = max(one.limits.depth_max for one in (scope.topology, *known))
         self.committed = dict(scope.committed or {})
@@ -50,11 +55,8 @@ class Verifier:
         self._observer = Observer() if observer is None else observer
         self._report = VerificationReport()
         self._until_ms = scope.until_ms
-        self.replay = ReplayCheck(scope, self._published, self._observer, self._report)
-        self._pointing: dict[str, tuple[str, bytes]] = {}
-        """Coordinates → position of the dead letter that points there, and the digest of the bytes it claims."""
-        self._buried: set[str] = set()
-        """Coordinates that dead letters point at."""
+        self.replay = ReplayCheck(scope, self._published, self._observer, self._report, only=only)
+        self._letters = Letters(scope.topology, self._report)
         self._came: dict[str, int] = {}
         """Coordinates of ingress records without a known effect so far → their time of arrival."""
         self._unseen: set[bytes] = set()
@@ -83,25 +85,19 @@ class Verifier:
                 self._check_task(event, record)
             elif event.kind == OUTCOME and _rules_of(event) != RULES:
                 self.replay.other_rules.add(mark(event.run_id))
-            self._published.add(record, event.id, event.run_id)
+            if self._is_wanted(event.run_id):
+                self._published.add(record, event.id, event.run_id)
         else:
             self._report.unchecked[f"from others, on {record.topic}"] += 1
 
     @property
     def origins(self) -> Sequence[str]:
         """Coordinates outside the inbox that dead letters point at, without those given to `take_original`."""
-        return tuple(self._pointing)
+        return self._letters.origins
 
     def take_original(self, record: Record) -> None:
         """Step 2: take a record that a dead letter may point at."""
-        where = coordinates(record)
-        letter, digest = self._pointing.pop(where, ("", b""))
-        if not letter:
-            return
-        self._report.checked["I8"] += 1
-        if digest_of(record.key, record.value, record.headers)[0] != digest:
-            what = f"the dead letter differs from the record at {where}, which it points at"
-            self._report.add(Violation("I8", letter, what, published=letter))
+        self._letters.take_original(record)
 
     def take_ingress(self, record: Record) -> None:
         """Step 2: take a record of an ingress topic. Below intake's commit it is a request or a dead letter."""
@@ -109,7 +105,7 @@ class Verifier:
         if record.offset < self.committed.get(TopicPartition(record.topic, record.partition), 0):
             self._report.checked["I7"] += 1
             where = coordinates(record)
-            if where not in self._buried:
+            if where not in self._letters.buried:
                 self._came[where] = record.timestamp
 
     def take_inbox(self, record: Record) -> None:
@@ -136,8 +132,7 @@ class Verifier:
                 report.add(Violation("I7", where, what, "a request on the inbox, or a dead letter"))
         report.checked.update({"I1": 0, "I14": 0})  # keys of the output; `tests.log_check` counts them
         report.copies = self._published.copies
-        if self._pointing:
-            report.unchecked["records that dead letters point at"] += len(self._pointing)
+        self._letters.finish()
         return report
 
     # ----------------------------------------------------------------------------------------------- what was published
@@ -154,33 +149,20 @@ class Verifier:
             self._report.add(Violation("I4", where, what, expected, got, task.run_id, published=where))
 
     def _take_letter(self, record: Record) -> None:
-        headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
-        where = coordinates(record)
-        id, code, run_id = (headers.get(f"mesh-dlq-{name}", "") for name in ("id", "reason", "run"))
-        self._report.checked["I8"] += 1
-        if not id or not headers.get("__dlq.errors.message"):
-            what = "a dead letter has no id, or no reason as a sentence"
-            self._report.add(Violation("I8", where, what, "mesh-dlq-id and __dlq.errors.message", published=where))
-        elif code not in REASONS or DEAD not in REASONS[code].seen_at:
-            what = "a dead letter has a reason code that the table does not give to dead letters"
-            self._report.add(Violation("I8", where, what, "one of core.reason_codes", code, run_id, published=where))
-        topic = headers.get("__dlq.errors.topic", "")
-        origin = ":".join((topic, headers.get("__dlq.errors.partition", ""), headers.get("__dlq.errors.offset", "")))
-        self._published.add(record, id, run_id)
-        whole = id == derive_id("dead", origin)
-        if whole:
-            self._buried.add(origin)
-        if whole and topic != self._topology.inbox:
-            if "mesh-dlq-omitted" not in headers:
-                names = [name for name, _ in record.headers]
-                ours = len(names) - 1 - names[::-1].index("__dlq.errors.topic")
-                digest, _ = digest_of(record.key, record.value, record.headers[:ours])
-                self._pointing[origin] = (where, digest)
-            self._published.flag(record.topic, id, MATCHED)
-        elif code.startswith("refused_"):  # it explains a record that the log refused
-            self._published.flag(record.topic, id, MATCHED)
-        if whole or headers.get("ce_meshkind") == REQUESTED:
-            self._observer.see_refusal(run_id, headers.get("ce_id", ""), origin)
+        letter = self._letters.take(record)
+        self._observe_letter(letter)
+        if not self._is_wanted(letter.run_id) and not letter.of_refused:
+            return
+        self._published.add(record, letter.id, letter.run_id)
+        if letter.from_outside or letter.of_refused:  # a refused record is explained by its letter
+            self._published.flag(record.topic, letter.id, MATCHED)
+
+    def _is_wanted(self, run_id: str) -> bool:
+        return self._only is None or run_id in self._only
+
+    def _observe_letter(self, letter: LetterFacts) -> None:
+        if letter.whole or letter.of_request:
+            self._observer.see_refusal(letter.run_id, letter.event_id, letter.origin)
 
     def _judge_published(self, variants: Sequence[PublishedRecord]) -> None:
         explained = any(sent.flags & MATCHED for sent in variants)
@@ -189,7 +171,7 @@ class Verifier:
             answerable = self._until_ms is None and sent.topic.startswith(self._topology.tasks(""))
             if answerable and not sent.flags & ANSWERED:
                 self._judge_unanswered(sent)
-            if sent.flags & MATCHED or sent.where in self._buried:
+            if sent.flags & MATCHED or sent.where in self._letters.buried:
                 continue
             if sent.run in self._unseen or sent.at_ms <= self._since_ms:
                 self._report.unchecked["published by runs that began before the head of the inbox"] += 1
@@ -208,7 +190,7 @@ class Verifier:
     def _judge_unanswered(self, sent: PublishedRecord) -> None:
         """I7 of workers: a task below the committed offset has an answer on the inbox, or is a dead letter."""
         committed = self.committed.get(TopicPartition(sent.topic, sent.partition), 0)
-        if sent.first >= committed or sent.where in self._buried:
+        if sent.first >= committed or sent.where in self._letters.buried:
             return
         if sent.at_ms <= self._since_ms:
             self._report.unchecked["tasks whose answers the inbox may have lost"] += 1
