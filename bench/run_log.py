@@ -83,7 +83,7 @@ class Player:
     async def commit(self) -> None:
         """Commit what was decided, as the orchestrator does, and the tasks of agents that answered all."""
         mesh = self._topology
-        answering = list(mesh.agents)[1:]  # the first leaves some open
+        answering = [name for name, spec in mesh.agents.items() if mesh.ingress.keys().isdisjoint(spec.on)]
         groups = {mesh.group("orchestrator"): mesh.inbox} | {mesh.group(name): mesh.tasks(name) for name in answering}
         for group, topic in groups.items():
             ends = {TopicPartition(topic, n): Commit(each.end) for n, each in (await self._log.bounds(topic)).items()}
