@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mesh.cli.commands.replay.sandbox_options import IgnoreOption, TimeoutOption
+from mesh.cli.commands.replay.sandbox_options import TIMEOUT, IgnoreOption, TimeoutOption, ignored_fields
 from mesh.cli.framework.logs import hide_sandbox
 from mesh.cli.framework.options import command, verb
 from mesh.cli.framework.session import Session
@@ -26,7 +26,7 @@ async def take_again(
     ],
     *,
     ignore: IgnoreOption = None,
-    timeout: TimeoutOption = "60s",
+    timeout: TimeoutOption = TIMEOUT,
 ) -> int:
     """Take recorded runs again by the functions of today, and compare outcomes and answers.
 
@@ -36,11 +36,10 @@ async def take_again(
     from mesh.app.recording_replay import replay_recording
     from mesh.app.wiring import load_agents
     from mesh.cli.commands.replay.agent_topic import todays_topology
-    from mesh.core.replay.answer_diff import Ignored
     from mesh.core.replay.run_diff import diff_lines
 
     hide_sandbox(session.output)
-    output, topology, ignored = session.output, todays_topology(session), Ignored(ignore or ())
+    output, topology, ignored = session.output, todays_topology(session), ignored_fields(ignore or ())
     files = [file for path in paths for file in _recordings(path)]
     agents = load_agents(topology)
     runs = different = 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
+from mesh.cli.commands.replay.sandbox_options import ignored_fields
 from mesh.cli.commands.replay.saved_file import saved_file
 from mesh.cli.framework.selectors import TimeSpan
 from mesh.cli.framework.session import Session
@@ -84,10 +85,10 @@ async def replay_tasks(session: Session, span: TimeSpan, options: AgentOptions) 
     from mesh.app.agent_replay import replay_agent
     from mesh.app.recorded_board import recorded_board
     from mesh.core.board.past_values import PastBoard
-    from mesh.core.replay.answer_diff import SAME, Ignored
+    from mesh.core.replay.answer_diff import SAME
     from mesh.operations.replay.task_answers import Period, Skipped, read_task_answers
 
-    output, topology, ignored = session.output, todays_topology(session), Ignored(options.ignore)
+    output, topology, ignored = session.output, todays_topology(session), ignored_fields(options.ignore)
     agent = functions_of(topology, {options.name: options.run}, [options.name])[options.name]
     summary, skipped = answer_view.AnswerCounts(options.name, agent.where), Skipped()
     async with session.read_log() as log:

@@ -35,6 +35,8 @@ def print_replay(session: Session, found: RunReplay, breaks: Callable[[Step], bo
             for line in replay_view.step_lines(step, before_ms, payload=payload, breakers=breakers):
                 output.print(*line)
         before_ms, breakers = step.at_ms, step.breakers
+    if breaks is not None and not any(map(breaks, found.steps)):
+        output.note(("no step fits --break", "yellow"))
     if not found.steps:
         output.print(("  none of its records is left on the log; `mesh run show` tells what is known", "dim"))
 

@@ -5,6 +5,7 @@ from typing import Annotated, Final
 import typer
 
 from mesh.cli.commands.replay.sandbox_options import (
+    TIMEOUT,
     AgentOption,
     FromTaskOption,
     IgnoreOption,
@@ -59,7 +60,7 @@ async def replay(
     agent: AgentOption = None,
     repeat: RepeatOption = 1,
     ignore: IgnoreOption = None,
-    timeout: TimeoutOption = "60s",
+    timeout: TimeoutOption = TIMEOUT,
     jobs: JobsOption = 0,
     save: SaveOption = None,
     since: SinceOption = None,

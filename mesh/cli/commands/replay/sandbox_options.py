@@ -1,7 +1,7 @@
 """The options of `mesh replay` for its modes that call functions: --run and --agent."""
 
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
@@ -10,6 +10,12 @@ from mesh.cli.framework.selectors import TimeSpan
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.text import seconds
 from mesh.core.errors import InvalidInput
+from mesh.core.expression.field_path import ConditionInvalid
+
+if TYPE_CHECKING:
+    from mesh.core.replay.answer_diff import Ignored
+
+TIMEOUT: Final = "60s"
 
 RunOption = Annotated[bool, typer.Option("--run", help="run it again in a sandbox, by the functions of today")]
 SetOption = Annotated[
@@ -54,9 +60,17 @@ class Sandboxed(NamedTuple):
     @property
     def misplaced(self) -> str | None:
         """The first option that was given without --run and --agent."""
-        return next((f"--{name}" for name in ("set", "ignore", "jobs", "save") if getattr(self, name)), None) or (
-            "--from" if self.from_task else "--repeat" if self.repeat > 1 else None
-        )
+        for name in ("set", "ignore", "jobs", "save"):
+            if getattr(self, name):
+                return f"--{name}"
+        return self.of_run
+
+    @property
+    def of_run(self) -> str | None:
+        """The first option that was given and goes with --run alone."""
+        given = {"--set": self.set, "--from": self.from_task, "--repeat": self.repeat > 1}
+        given["--timeout"] = self.timeout != TIMEOUT
+        return next((name for name, is_given in given.items() if is_given), None)
 
 
 async def sandboxed(
@@ -70,6 +84,8 @@ async def sandboxed(
     if given.run:
         if run is None and not file:
             raise misused("no run is named", "RUN", "Name one, or leave out --run to replay the tasks of --agent")
+        if given.jobs:
+            raise misused("a run is taken again by a worker as it is", "--jobs", "Leave it out")
         options = SandboxOptions(
             given.set or (),
             given.from_task,
@@ -82,14 +98,26 @@ async def sandboxed(
         return await sandbox_run(session, run, options)
     if run is not None:
         raise misused("--agent alone is for all runs", "RUN", "Add --run to run this one again, or leave out RUN")
-    if given.set or given.from_task or given.repeat > 1:
-        raise misused("these go with --run", "--set, --from, --repeat", "Add RUN and --run")
+    if (name := given.of_run) is not None:
+        raise misused("this goes with --run", name, "Add RUN and --run")
     if len(given.agent or ()) != 1 or len(limits) > 1:
         raise misused("one agent at a time", "--agent, --limit", "Give each once")
     name, function = swap_of(todays_topology(session), (given.agent or ("",))[0])
     limit = _count(limits[0]) if limits else None
     agent = AgentOptions(name, function, limit, given.jobs, given.ignore or (), given.save)
     return await replay_tasks(session, span, agent)
+
+
+def ignored_fields(paths: Sequence[str]) -> "Ignored":
+    """Read the paths of --ignore. Raises InvalidInput."""
+    from mesh.core.replay.answer_diff import Ignored
+
+    try:
+        return Ignored(paths)
+    except ConditionInvalid as error:
+        raise InvalidInput(
+            error.what, code="bad_value", where=f"--ignore, {error.where}", remedy=error.remedy
+        ) from error
 
 
 def _count(text: str) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mesh.cli.commands.replay.agent_topic import functions_of, swap_of, todays_topology
+from mesh.cli.commands.replay.sandbox_options import ignored_fields
 from mesh.cli.commands.replay.saved_file import saved_file
 from mesh.cli.framework.run_finding import find_runs
 from mesh.cli.framework.session import Session
@@ -40,10 +41,9 @@ class SandboxOptions(NamedTuple):
 async def sandbox_run(session: Session, name: str | None, options: SandboxOptions) -> int:
     """Run a recorded run again, compare, and print; None: each run of a recording. Returns 1 if something differs."""
     from mesh.core.dead_letters.patch import parse_patch
-    from mesh.core.replay.answer_diff import Ignored
     from mesh.operations.replay.run_replay import recorded_runs
 
-    ignored = Ignored(options.ignore)
+    ignored = ignored_fields(options.ignore)
     patches = [parse_patch(text) for text in options.set]
     topology = todays_topology(session)
     agents = functions_of(topology, dict(_swap(topology, text) for text in options.agents))

@@ -14,6 +14,7 @@ from tests.cli.conftest import Background, Cli, until
 
 SLOW = """
 import asyncio
+import time
 from pathlib import Path
 
 from desk import Greeted, GreetingKept, Hello
@@ -22,6 +23,12 @@ from desk import Greeted, GreetingKept, Hello
 async def greet(hello: Hello) -> list[Greeted | GreetingKept]:
     Path("called").touch()
     await asyncio.sleep(60)
+    return []
+
+
+def hard(hello: Hello) -> list[Greeted | GreetingKept]:
+    Path("called").touch()
+    time.sleep(60)
     return []
 """
 SWAPPED = ("--agent", "greeter=slow:greet")
@@ -117,3 +124,21 @@ def test_an_export_that_was_killed_is_cut_and_every_command_says_so(here: Cli) -
     assert "it is cut: it ends within line" in here("replay", "cut.jsonl").err
     done = here("test", "cut.jsonl")
     assert (done.code, "the recording is cut" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize(("function", "number"), [("greet", signal.SIGTERM), ("hard", signal.SIGINT)])
+@pytest.mark.parametrize("mode", [("ada", "--run"), ("--jobs", "2", "--save", "new.jsonl")])
+def test_ctrl_c_waits_for_no_function_and_leaves_nothing(
+    here: Cli, mode: tuple[str, ...], function: str, number: signal.Signals
+) -> None:
+    before, temporary = content(here.folder), here.folder.parent / "tmp"
+    arguments = ("replay", *mode, "--agent", f"greeter=slow:{function}")
+    with here.background(*arguments, env={"TMPDIR": str(temporary)}) as running:
+        until(lambda: was_called(running, here))
+        running.signal(number)
+        done = running.end()  # before the function would return
+    assert (done.code, done.out) == (130 if number == signal.SIGINT else 143, "")
+    assert "Traceback" not in done.err
+    assert list(temporary.iterdir()) == []
+    (here.folder / "called").unlink()
+    assert content(here.folder) == before

@@ -66,3 +66,9 @@ def test_a_recording_of_one_run_is_walked_through_and_one_of_several_asks_for_a_
     assert (done.code, done.out) == (2, "")
     assert "the recording holds 2 runs" in done.err
     assert lived("replay", "ada", "--step", "--log", "recording:all.jsonl").out == lived("replay", "ada").out
+
+
+def test_a_condition_that_fits_no_step_is_reported(lived: Cli) -> None:
+    done = lived("replay", "ada", "--break", 'agent == "nobody"')
+    assert (done.code, done.err) == (0, "no step fits --break\n")
+    assert lived("replay", "ada", "--break", 'agent == "keeper"').err == ""
