@@ -1,14 +1,13 @@
 """The command line on real Kafka and Redis: the same project, the same answers."""
 
-import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
 from mesh.app.wiring import load_topology, topic_specs
-from tests.cli.conftest import PROJECT, Cli
+from tests.cli.conftest import Cli
+from tests.live.desk_on_kafka import desk_on_kafka
 
 pytestmark = pytest.mark.live
 
@@ -16,16 +15,7 @@ pytestmark = pytest.mark.live
 @pytest.fixture
 def project(kafka_bootstrap: str, redis_url: str, tmp_path: Path) -> Cli:
     """A folder whose mesh has topics of its own on the shared broker; none of them is there yet."""
-    mark = f"-{time.time_ns() % 10**8}"
-    shutil.copytree(PROJECT, tmp_path / "desk", ignore=shutil.ignore_patterns("__pycache__"))
-    file = tmp_path / "desk" / "topics.yaml"
-    text = file.read_text().replace("prefix: mesh", f"prefix: desk{mark}")
-    for topic in ("hellos", "breaks", "rounds", "naps", "words", "greetings"):
-        text = text.replace(f"  {topic}:", f"  {topic}{mark}:")
-    file.write_text(text)
-    cli = Cli(None, tmp_path / "desk", tmp_path)
-    cli.environ |= {"MESH_LOG": f"kafka://{kafka_bootstrap}", "MESH_BOARD": redis_url}
-    return cli
+    return desk_on_kafka(tmp_path, kafka_bootstrap, redis_url)
 
 
 def test_topics_that_are_missing_on_kafka_are_reported_at_once_and_made_when_asked(project: Cli) -> None:

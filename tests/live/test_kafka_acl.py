@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,18 +13,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
+from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from mesh.app.wiring import load_topology
 from mesh.core.topology.model import Topology
-from mesh.operations.deployment.acl import GROUP, SERVICES, Right, rights
+from mesh.operations.deployment.acl import GROUP, SERVICES, TOPIC, Right, rights
+from tests.cli.conftest import Cli, forker
 from tests.live.conftest import StartKafka
 from tests.live.servers import KafkaServer
+from tests.read_only import reading_commands
 
 pytestmark = pytest.mark.live
+__all__ = ["forker"]
 
 LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
 OPERATIONS = {
@@ -70,6 +75,8 @@ LACKS = {
     "tasks": ("orchestrator", "topic", "desk.tasks.echo", "Write"),
 }
 """A user → the service whose rights it has, without this one."""
+ONLOOKER = "onlooker"
+"""A user who may read the topics of the mesh, and nothing else: no group, and not the cluster."""
 
 
 class Desk:
@@ -156,7 +163,7 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def desk(start_kafka: StartKafka, tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    users = " ".join(f'user_{name}="secret"' for name in (*SERVICES, *LACKS))
+    users = " ".join(f'user_{name}="secret"' for name in (*SERVICES, *LACKS, ONLOOKER))
     listeners = (
         "PLAINTEXT://127.0.0.1:{port}",
         "CONTROLLER://127.0.0.1:{controller}",
@@ -225,6 +232,43 @@ def test_with_exactly_these_rights_the_mesh_runs(desk: Desk) -> None:
         told = until(again, '"ready"')
     assert "Authorization" not in told + again.read_text()
     assert '"stopped"' in again.read_text()
+
+
+def held(server: KafkaServer) -> tuple[set[str], dict[str, list[int]]]:
+    """Return the groups of the broker, and the end offsets of the partitions of each topic."""
+    client = AdminClient({"bootstrap.servers": server.bootstrap})
+    groups = client.list_consumer_groups().result(30)
+    assert groups.errors == []
+    topics = {name: sorted(found.partitions) for name, found in client.list_topics(timeout=30).topics.items()}
+    places = [TopicPartition(name, number) for name, numbers in topics.items() for number in numbers]
+    latest = client.list_offsets({place: OffsetSpec.latest() for place in places})  # type: ignore[no-untyped-call]
+    ends = {(place.topic, place.partition): future.result(30).offset for place, future in latest.items()}
+    return {group.group_id for group in groups.valid}, {
+        name: [ends[name, number] for number in numbers] for name, numbers in topics.items()
+    }
+
+
+def test_a_user_who_may_only_read_topics_has_every_command_that_reads_and_leaves_nothing(
+    desk: Desk, forker: socket.socket, tmp_path: Path
+) -> None:
+    with contextlib.ExitStack() as exits:
+        for service in ("intake", "orchestrator", "worker"):
+            until(exits.enter_context(desk.up(service, service)), '"ready"')
+        desk.mesh("client", "publish", "ask", '{"id": "o-9"}', "--wait")
+    topics = {right.name for right in rights(desk.topology) if right.kind == TOPIC}
+    desk.allow(ONLOOKER, [Right(ONLOOKER, TOPIC, name, ("Read",)) for name in sorted(topics)])
+    cli = Cli(forker, desk.folder, tmp_path)
+    cli.environ |= desk.environ(ONLOOKER) | {"HOME": str(tmp_path), "MESH_BOARD": "redis://127.0.0.1:1"}
+    before = held(desk.server)
+    assert {"desk.orchestrator", "desk.echo"} <= before[0]
+    assert sum(before[1]["desk.inbox"]) > 1
+    for words in reading_commands("o-9", "echo", "id=o-10", desk.folder):
+        done = cli(*words)
+        assert done.code in (0, 1), (words, done)
+        assert done.out, (words, done)
+        assert "error" not in done.err, (words, done)
+    assert cli("publish", "ask", '{"id": "o-11"}').code not in (0, 1)
+    assert held(desk.server) == before
 
 
 @pytest.mark.parametrize("user", sorted(LACKS))

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict
 
 LIBRARY_LEVELS = {"aiokafka": logging.CRITICAL, "redis": logging.CRITICAL, "asyncio": logging.ERROR}
-"""The mesh reports these errors itself; the libraries would repeat them. -v shows them."""
+"""The mesh reports these errors itself; the libraries would repeat them. -v shows them, -vv all that the
+libraries log."""
 TASK_LOGGER = "mesh.tasks"
 """The logger of failed attempts, retries, fallbacks and dead letters."""
 WORKER_LOGGER = "mesh.worker"
@@ -61,7 +62,8 @@ def configure(output: Output, *, service: bool = False) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     for name, quietest in LIBRARY_LEVELS.items():
-        logging.getLogger(name).setLevel(level if output.verbosity > 0 else max(level, quietest))
+        least = (quietest, logging.WARNING, level)[min(max(output.verbosity, 0), 2)]
+        logging.getLogger(name).setLevel(max(level, least))
     for name in (TASK_LOGGER, WORKER_LOGGER):
         logging.getLogger(name).setLevel(logging.NOTSET)
 

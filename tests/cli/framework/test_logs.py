@@ -20,6 +20,7 @@ def told(capsys: pytest.CaptureFixture[str], *, verbosity: int = 0, service: boo
     log = diagnostics("orchestrator")
     log.info("partition is live", partition=3)
     log.warning("a claim was \x1b[31mrefused", run="r-1")
+    logging.getLogger("aiokafka.consumer").info("Updating subscribed topics")
     logging.getLogger("aiokafka.conn").error("Unable to connect")
     logging.getLogger("library").error("no")
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
@@ -36,7 +37,9 @@ def test_a_service_logs_json_lines_with_time_level_and_fields(capsys: pytest.Cap
 def test_the_caller_chooses_the_level_of_logs(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line["level"] for line in told(capsys)] == ["warning", "error"]
     assert [line["level"] for line in told(capsys, verbosity=-1, service=True)] == ["error"]
-    assert [line["event"] for line in told(capsys, verbosity=1)][-2:] == ["Unable to connect", "no"]
+    library = ["Updating subscribed topics", "Unable to connect", "no"]
+    assert [line["event"] for line in told(capsys, verbosity=1)][2:] == library[1:]
+    assert [line["event"] for line in told(capsys, verbosity=2)][2:] == library
 
 
 def test_a_command_that_hides_failed_attempts_hides_them_from_no_later_command(
