@@ -6,7 +6,7 @@ here, or a line without a word, is an error of `make docs`.
 
 from typing import Final, NamedTuple
 
-from mesh.core.topology import loader
+from mesh.core.topology import alert_rules, loader
 from mesh.core.topology.model import TOPIC_RETENTION_MS, AgentSpec, BreakerRule, Limits, Retention, Retry, Topology
 
 UNITS: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms"))
@@ -59,6 +59,7 @@ SECTIONS: Final = (
             "mesh": Key("mapping", "see below", "The name of the mesh and the limits of its runs."),
             "topics": Key("topic name → mapping", NONE, "Topics by which events enter and leave the mesh."),
             "agents": Key("agent name → mapping", REQUIRED, f"The agents, at most {loader.AGENTS_MAX:,}."),
+            "alerts": Key("alert name → condition or mapping", NONE, "Bounds of numbers, watched by the monitor."),
         },
     ),
     Section(
@@ -184,6 +185,21 @@ SECTIONS: Final = (
         {
             "failures": Key(COUNT, code(BREAKER.failures_max), "Failures in a row that open the breaker."),
             "open": Key(DURATION, duration(BREAKER.open_ms), "How long the agent is not called. Then one event tries."),
+        },
+    ),
+    Section(
+        "`alerts.<name>:`",
+        alert_rules.ALERT_WORDS,
+        {
+            "when": Key(
+                "`NUMBER > BOUND for TIME`",
+                REQUIRED,
+                "A number of [metrics](metrics.md#windows), `<` or `>`, its bound (a share like `20%`, a duration, or a"
+                " number), and the time it is taken over: `10s` to `1h`, `1m` by default. Instead of the mapping the"
+                " condition may stand alone.",
+            ),
+            "of": Key("agent or `mesh`", "each agent on its own", "Whose number it is."),
+            "then": Key("`stop`", NONE, "Stop the agent, for `mesh` all agents, until `mesh resume`."),
         },
     ),
 )

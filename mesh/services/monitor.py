@@ -8,15 +8,20 @@ notices.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import aclosing
 
 from mesh.adapters.diagnostics import LimitedLog
 from mesh.adapters.ports import SESSION_TIMEOUT_MS, Clock, Commit, Log, Refused
 from mesh.core.errors import MeshError
+from mesh.core.metrics.alerts import AlertFact, alert_record, changes, fold_alerts, stop_of
 from mesh.core.metrics.measurements import source_topics
 from mesh.core.metrics.window_records import WindowPart, window_record
-from mesh.core.metrics.windows import BASE_MS, PartitionWindows, Restart, start_of
+from mesh.core.metrics.windows import BASE_MS, PartitionWindows, Restart, Scoped, add_window, start_of
+from mesh.core.protocol.event import derive_id
 from mesh.core.protocol.record import NewRecord, Record, TopicPartition
+from mesh.core.run.control import NOTHING, control_record, fold_control
 from mesh.core.topology.model import Topology
+from mesh.runtime.log_reader import read_records
 from mesh.runtime.loop import Loop
 
 PUBLISH_EVERY_MS = 500
@@ -43,6 +48,10 @@ class Monitor:
         self._records_max, self._session_timeout_ms = records_max, session_timeout_ms
         self._diagnostics = LimitedLog("monitor")
         self._parts: dict[TopicPartition, PartitionWindows] = {}
+        self._over: dict[tuple[TopicPartition, int], Scoped] = {}
+        """Windows that are forgotten by their partition, as long as an alert looks at them."""
+        self._since_ms = self._evaluated_ms = 0
+        """Log time from which windows are known, and the end of the last window that alerts were compared with."""
         self._publishing = asyncio.Lock()
         self.ready = asyncio.Event()
         """Set when the monitor reads from all its partitions."""
@@ -70,8 +79,9 @@ class Monitor:
             records_max=self._records_max,
             session_timeout_ms=self._session_timeout_ms,
         )
-        self.ready = loop.ready
-        publishing = asyncio.get_running_loop().create_task(self._publish_often(), name="publish windows")
+        self._over.clear()
+        self._since_ms = start_of(self._log.now_ms()) + BASE_MS
+        publishing = asyncio.get_running_loop().create_task(self._publish_often(loop.ready), name="publish windows")
         loop.watch(publishing)
         try:
             await loop.run(stop)
@@ -133,10 +143,14 @@ class Monitor:
 
     # ------------------------------------------------------------------------------------------------- publishing
 
-    async def _publish_often(self) -> None:
+    async def _publish_often(self, ready: asyncio.Event) -> None:
+        await ready.wait()
+        self.ready.set()
         while True:
             await self._clock.sleep_ms(PUBLISH_EVERY_MS)
             await self._publish(list(self._parts), unfinished=False)
+            if self._topology.alerts:
+                await self._watch_alerts()
 
     async def _publish(self, partitions: Sequence[TopicPartition], *, unfinished: bool) -> None:
         """Append the windows that changed, those that have not ended only if `unfinished`; then forget what is over."""
@@ -159,6 +173,8 @@ class Monitor:
                         "the log refused a window", (verdict.code,), code=verdict.code, reason=reason
                     )
             for part in parts:
+                if self._topology.alerts:
+                    self._over.update({(part.place, start): scopes for start, scopes in part.windows.items()})
                 part.forget()
 
     def _records_of(self, part: PartitionWindows, start: int) -> list[NewRecord]:
@@ -166,6 +182,52 @@ class Monitor:
             window_record(WindowPart(part.place, start, scope, part.next_offset, aggregate), self._topology)
             for scope, aggregate in part.windows[start].items()
         ]
+
+    # ----------------------------------------------------------------------------------------------------- alerts
+
+    async def _watch_alerts(self) -> None:
+        """Compare alerts with the last whole windows, once for each window, when all its records are counted."""
+        end_ms = start_of(self._log.now_ms() - GRACE_MS)
+        if end_ms <= self._evaluated_ms or not await self._is_up_to_date():
+            return
+        self._evaluated_ms = end_ms
+        oldest_ms = end_ms - max(rule.length_ms for rule in self._topology.alerts.values())
+        self._over = {key: scopes for key, scopes in self._over.items() if key[1] >= oldest_ms}
+        held = {(part.place, start): scopes for part in self._parts.values() for start, scopes in part.windows.items()}
+        base: dict[int, Scoped] = {}
+        for (_, start), scopes in {**self._over, **held}.items():
+            add_window(base, start, scopes)
+        await self._say(base, end_ms)
+
+    async def _is_up_to_date(self) -> bool:
+        """Whether this process counts all partitions, and has counted all that the log holds."""
+        for topic in source_topics(self._topology):
+            for number, bounds in (await self._log.bounds(topic)).items():
+                part = self._parts.get(TopicPartition(topic, number))
+                if part is None or part.next_offset < bounds.end:
+                    return False
+        return True
+
+    async def _say(self, base: dict[int, Scoped], end_ms: int) -> None:
+        topology, topic = self._topology, self._topology.control
+        async with aclosing(read_records(self._log, topic, await self._log.bounds(topic))) as stored:
+            records = [record async for record in stored]
+        (control, _), active = fold_control(NOTHING, records), fold_alerts({}, records)
+        facts = changes(topology, base, end_ms, active=active, control=control, since_ms=self._since_ms)
+        said: list[NewRecord] = []
+        for fact in facts:
+            self._note(fact)
+            said.append(alert_record(fact, topology))
+            stop = stop_of(fact, control)
+            if stop is not None:
+                control = control.with_switch(stop)
+                said.append(control_record(stop, topology, event_id=derive_id("stop", fact.key, fact.at_ms)))
+        if said:
+            await self._log.append(said)
+
+    def _note(self, fact: AlertFact) -> None:
+        sentence = f"alert {fact.name} of {fact.scope}: {fact.state}"
+        self._diagnostics.warning(sentence, (fact.key,), reason=fact.why)
 
 
 def write_restart(restart: Restart) -> str:

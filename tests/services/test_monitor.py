@@ -2,21 +2,39 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import Commit, Log
+from mesh.adapters.sqlite import SqliteLog
 from mesh.app.wiring import topic_specs
 from mesh.core.metrics.aggregate import Aggregate
 from mesh.core.metrics.measurements import source_topics
 from mesh.core.metrics.window_records import read_window
 from mesh.core.metrics.windows import PartitionWindows, Restart
 from mesh.core.protocol.record import NewRecord, TopicPartition
-from mesh.core.topology.model import Topology
+from mesh.core.run.control import AGENT, RUNNING, Switch, control_record, read_switch
+from mesh.core.topology.model import AlertRule, Topology
+from mesh.operations.alert_reading import alerts_now
+from mesh.runtime.control_follower import control_now
 from mesh.services.monitor import Monitor, read_restart, write_restart
 from tests.core.metrics.scenario import MESH, scenario
 from tests.services.conftest import DEADLINE_S, append, read_all, settled, working
 
 Parts = Mapping[tuple[TopicPartition, int, str], Aggregate]
+
+
+class AheadClock(SystemClock):
+    """A clock that the test moves ahead."""
+
+    ahead_ms = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.ahead_ms
+
+    def uptime_ms(self) -> float:
+        return super().uptime_ms() + self.ahead_ms
 
 
 def monitor(log: Log) -> Monitor:
@@ -104,3 +122,36 @@ def test_a_commit_says_where_to_begin() -> None:
     assert read_restart(Commit(40, write_restart(restart))) == restart
     for text in ("", "windows", "windows 1", "windows 1 x", "other 1 2"):
         assert read_restart(Commit(40, text)) is None
+
+
+async def test_an_alert_stops_an_agent_and_clears_after_its_resumption(tmp_path: Path) -> None:
+    clock = AheadClock()
+    rule = AlertRule("failing", "error_rate", True, 0.2, 10_000, "ship", True, "error_rate > 20% for 10s")
+    topology = replace(MESH, alerts={"failing": rule})
+    log = SqliteLog(tmp_path / "alerts.db", clock=clock)
+    await log.start()
+
+    async def until(state: tuple[list[str], list[str]]) -> None:
+        """Wait for these alerts and switches."""
+        async with asyncio.timeout(DEADLINE_S):
+            while state != (list(await alerts_now(log, topology)), list((await control_now(log, topology)).switches)):
+                await SystemClock().sleep_ms(20)
+
+    try:
+        watching = Monitor(log, topology, SystemClock(), session_timeout_ms=600_000)
+        async with working(log, topology, watching.run):
+            await watching.ready.wait()
+            await play(log)
+            await counted(log)
+            clock.ahead_ms += 11_000
+            await until((["alert:failing/agent:ship"], ["agent:ship"]))
+            clock.ahead_ms += 20_000  # nothing is measured while it is stopped, so the alert stands
+            await append(log, control_record(Switch(AGENT, "ship", RUNNING, "ann"), topology, event_id="resume"))
+            clock.ahead_ms += 10_000
+            await until(([], []))
+        stops = [read_switch(record) for record in await read_all(log, topology.control)]
+        assert isinstance(stops[1], Switch)
+        assert stops[1].by == "monitor"
+        assert stops[1].why == "alert failing: error_rate is 100.0 %, the rule is error_rate > 20% for 10s"
+    finally:
+        await log.close()

@@ -1,6 +1,7 @@
 """`mesh agents`: the types, limits, lag and stops of each agent."""
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mesh.adapters.ports import ReadLog
@@ -8,12 +9,14 @@ from mesh.cli.framework.options import command, verb
 from mesh.cli.framework.output import Piece
 from mesh.cli.framework.session import Session, embedded_path
 from mesh.cli.framework.text import ago, span
+from mesh.cli.views.switch_view import show_alerts
 from mesh.core.errors import NotFound
 from mesh.core.protocol.event import rfc3339
 from mesh.core.run.control import NOTHING, Switch
 from mesh.core.topology.model import AgentSpec, Topology
 
 if TYPE_CHECKING:
+    from mesh.core.metrics.alerts import AlertFact
     from mesh.operations.rollout import TopologyChange
 
 app = verb()
@@ -29,14 +32,16 @@ async def agents(session: Session) -> None:
     lags: dict[str, int | None] = dict.fromkeys(topology.agents)
     control = NOTHING
     removed: list[TopologyChange] = []
+    alerts: Mapping[str, AlertFact] = {}
     path = embedded_path(session.settings.log)
     if path is None or path.is_file():
         from mesh.adapters.clock import SystemClock
+        from mesh.operations.alert_reading import alerts_now
         from mesh.operations.rollout import AGENT, topology_changes
         from mesh.runtime.control_follower import control_now
 
         async with session.log() as log:
-            control = await control_now(log, topology)
+            control, alerts = await control_now(log, topology), await alerts_now(log, topology)
             for name in topology.agents:
                 lags[name] = await _lag(log, topology, name)
             removed = [
@@ -65,6 +70,7 @@ async def agents(session: Session) -> None:
         )
     heads = ("AGENT", "STOPPED", "CONSUMES", "EMITS", ">LAG", ">TIMEOUT", ">TRIES", ">LANES", "RUN")
     session.output.table(heads, rows)
+    show_alerts(session.output, alerts)
     for change in removed:
         session.output.emit({"agent": change.name, "removed": True, **change.facts})
         session.output.print(("removed ", "red"), change.text)

@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from mesh.cli.framework.output import Piece
 from mesh.cli.framework.text import ago
+from mesh.core.protocol.event import rfc3339
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mesh.adapters.ports import Appended, Log
+    from mesh.cli.framework.output import Output
+    from mesh.core.metrics.alerts import AlertFact
     from mesh.core.run.control import Switch
     from mesh.core.topology.model import Topology
 
@@ -46,6 +51,15 @@ async def wait_until_consumed(
         if time.monotonic() >= until:
             return False
         await asyncio.sleep(POLL_S)
+
+
+def show_alerts(output: "Output", alerts: "Mapping[str, AlertFact]") -> None:
+    """Print the alerts that stand, each in one line."""
+    for fact in alerts.values():
+        said = {"alert": fact.name, "scope": fact.scope, "why": fact.why, "at": rfc3339(fact.at_ms)}
+        output.emit({**said, "stops": fact.stops})
+        name = fact.scope.replace(":", " ")
+        output.print((f"alert {fact.name}  ", "red"), name, (f" {ago(fact.at_ms)}: ", "dim"), fact.why)
 
 
 def describe_stop(stop: "Switch") -> list[Piece]:

@@ -40,6 +40,8 @@ STATES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {AGENT: (RUNNING, STOPPED), BREAKER: (CLOSED, OPENED), FAULT: (MENDED, BROKEN)}
 )
 """Kind of switch → its states. The first state is the state at rest."""
+ALERT_TYPE: Final = "mesh.alert."
+"""Types of events on mesh.control that state facts and set no switch begin with this (`core.metrics.alerts`)."""
 TEXT_CHARS_MAX: Final = 500
 """Limit of `by` and `why`; longer texts are cut."""
 _COMMAND_TYPES: Final = {CANCELLED: "mesh.cancel", PAUSED: "mesh.pause", RESUMED: "mesh.resume"}
@@ -141,7 +143,8 @@ def fold_control(control: Control, records: Iterable[Record]) -> tuple[Control, 
     for record in records:
         switch = read_switch(record)
         if isinstance(switch, Unreadable):
-            flaws.append(switch)
+            if not _is_fact(record):
+                flaws.append(switch)
             control = replace(control, offset=record.offset, at_ms=record.timestamp)
         else:
             control = control.with_switch(switch)
@@ -208,6 +211,11 @@ def command_record(
         subject=": ".join(filter(None, (by, why))),
     )
     return NewRecord(topology.inbox, run_id.encode(), event.data, internal_headers(event))
+
+
+def _is_fact(record: Record) -> bool:
+    event = read_event(record)
+    return not isinstance(event, Unreadable) and event.type.startswith(ALERT_TYPE)
 
 
 def _document(event: Event) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from typing import Final
 from mesh.core.errors import InvalidInput, Problem, TopologyInvalid
 from mesh.core.expression.condition import parse
 from mesh.core.expression.field_path import excerpt, parse_path
+from mesh.core.topology.alert_rules import read_alerts
 from mesh.core.topology.digest import digest_of
 from mesh.core.topology.fields import LATER, FieldReader, Fields
 from mesh.core.topology.model import (
@@ -29,7 +30,7 @@ from mesh.core.topology.units import decimal, duration_ms, flag, retention_ms, s
 from mesh.core.topology.validation import DeclaredTopology, validate
 from mesh.core.topology.yaml_nodes import Entries, Items, Node, Scalar, read, texts_in
 
-TOP_WORDS: Final = ("mesh", "topics", "agents")
+TOP_WORDS: Final = ("mesh", "topics", "agents", "alerts")
 MESH_WORDS: Final = ("name", "prefix", "inbox", "limits", "retention", "chaos")
 LIMIT_WORDS: Final = (
     *("depth_max", "tasks_max", "fanout_max", "visits_max"),
@@ -79,9 +80,6 @@ def _decode(text: str | bytes, path: str) -> str:
         raise TopologyInvalid(path, [Problem(line, what, "Save the file as UTF-8")]) from error
 
 
-# --------------------------------------------------------------------------------------------------------- sections
-
-
 def _read_declared(root: Node, path: str, problems: list[Problem]) -> tuple[DeclaredTopology, list[Problem]]:
     reader = _Declarations(problems)
     top = reader.fields("", root, TOP_WORDS)
@@ -90,12 +88,13 @@ def _read_declared(root: Node, path: str, problems: list[Problem]) -> tuple[Decl
     agents = reader.agents(top.get("agents"))
     if not agents and not reader.problems:
         reader.add(reader.lines.get("agents", root.line), "agents: none is declared", "Declare one under `agents:`")
-    topology = replace(topology, topics=topics, agents=agents, path=path)
+    alerts = read_alerts(reader, top.get("alerts"), agents)
+    topology = replace(topology, topics=topics, agents=agents, path=path, alerts=alerts)
     return DeclaredTopology(topology, reader.lines, frozenset(reader.unread)), reader.problems
 
 
 class _Declarations(FieldReader):
-    """A reader of the three sections."""
+    """A reader of the first three sections."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__(problems)

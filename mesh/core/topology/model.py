@@ -7,7 +7,7 @@ the language. Field names include units. Money is in whole millionths of a dolla
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from mesh.core.expression.condition import Condition
 
@@ -136,6 +136,24 @@ class TopicRule:
     """The retention of its records. -1: forever."""
 
 
+class AlertRule(NamedTuple):
+    """A bound of a number (`core.metrics.definitions`) over the last `length_ms`. Decisions do not depend on it."""
+
+    name: str
+    number: str
+    above: bool
+    """Whether a value above the bound alerts, else one below it."""
+    bound: float
+    """In the unit of the number; a share from 0 to 1."""
+    length_ms: int
+    of: str = ""
+    """`mesh`, or one agent; "": each agent on its own."""
+    stops: bool = False
+    """Whether the agent is stopped, for the mesh all agents, as by `mesh stop`."""
+    text: str = ""
+    """The condition as written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Topology:
     """A validated mesh."""
@@ -160,6 +178,7 @@ class Topology:
     chaos: bool = False
     """Deliberate faults may be injected into this mesh."""
     retention: Retention = field(default_factory=Retention)
+    alerts: Mapping[str, AlertRule] = field(default_factory=dict)
 
     @property
     def ordered(self) -> bool:

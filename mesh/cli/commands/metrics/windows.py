@@ -45,8 +45,10 @@ async def windows(
     docs/reference/metrics.md. Windows of 10 s tumble; those of 1 m begin every 10 s and those of 1 h every minute:
     --json has all of them, the table each whole minute or hour.
     """
+    from mesh.cli.views.switch_view import show_alerts
     from mesh.cli.views.window_view import WindowView
     from mesh.core.metrics.windows import hopping
+    from mesh.operations.alert_reading import alerts_now
     from mesh.operations.window_reading import WindowReader
 
     if agent is not None:
@@ -66,6 +68,8 @@ async def windows(
             view.rows(hopping(base, length_ms), length_ms)
         else:
             view.summary(base, reader.since_ms, now_ms)
+        if not session.output.json:
+            show_alerts(session.output, await alerts_now(log, session.topology))
         if follow:
             await _follow(reader, view)
 
