@@ -130,7 +130,8 @@ def _form_flaw(request: Request, topology: Topology) -> Flaw | None:
         return Flaw("unknown_type", _unknown_type(request.type, topology))
     if request.run_id is not None and not ID_PATTERN.fullmatch(request.run_id):
         return _bad_id("correlation id", request.run_id)
-    flaw = _id_flaw("causation id", request.cause_id) if request.cause_id else _extensions_flaw(request.extensions)
+    flaw = _id_flaw("causation id", request.cause_id) if request.cause_id else None
+    flaw = flaw or _extensions_flaw(request.extensions)
     if flaw is not None:
         return flaw
     texts = request.source + request.subject
@@ -231,14 +232,14 @@ def _rights_flaw(request: Request, entry: TopicRule, topology: Topology) -> Flaw
         home = topology.ingress[request.type].name
         text = f"type {request.type!r} comes in by topic {home}, not by {entry.name}, which takes {entry.ingress!r}"
         return Flaw("wrong_topic", text)
-    if _is_forged(request.source, entry):
+    if is_forged(request.source, entry):
         text = f"source {request.source[:64]!r} is one that only the mesh itself uses; send the URI of your own system"
         return Flaw("forged_source", text)
     return None
 
 
-def _is_forged(source: str, entry: TopicRule) -> bool:
-    """Whether a sender claims a source of the mesh itself.
+def is_forged(source: str, entry: TopicRule) -> bool:
+    """Return whether a sender claims a source of the mesh itself.
 
     Events of another mesh's agents are allowed where a topic has `join: true`.
     """

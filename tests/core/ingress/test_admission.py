@@ -231,6 +231,14 @@ def test_numbers_and_booleans_of_a_structured_event_go_on_as_text() -> None:
     )
 
 
+def test_too_large_extension_attributes_are_refused_also_beside_a_causation_id() -> None:
+    for cause in ([], [("ce_causationid", b"c-1")]):
+        many = [(f"ce_x{n}", b"y" * 1_000) for n in range(5)]
+        found = admit(record([*cause, *many]), TOPOLOGY)
+        assert isinstance(found, Rejection)
+        assert (found.code, found.message[:25]) == ("too_large", "5 extension attributes of")
+
+
 # ------------------------------------------------------------------------------------------------------------ webhooks
 
 HOOK_BODY = b'{"action": "opened", "issue": {"number": 1.50}}'
