@@ -4,7 +4,7 @@ Without that deadline a read would wait without end for records that a damaged o
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
 
 from mesh.adapters.clock import SystemClock
@@ -106,6 +106,23 @@ async def record_at(log: ReadLog, topic: str, partition: int, offset: int) -> Re
         return None
     async with aclosing(read_records(log, topic, {partition: Bounds(offset, offset + 1)})) as records:
         return await anext(records, None)
+
+
+async def records_at(log: ReadLog, topic: str, partition: int, offsets: Collection[int]) -> AsyncGenerator[Record]:
+    """Yield the records at these offsets, in order, as far as the log holds them. Close the generator.
+
+    Reads all from the first to the last of them in one pass. Raises NotFound, LogUnavailable.
+    """
+    bounds = (await log.bounds(topic))[partition]
+    held = {offset for offset in offsets if bounds.start <= offset < bounds.end}
+    if not held:
+        return
+    span = Bounds(min(held), max(held) + 1)
+    async with aclosing(read_batches(log, topic, {partition: span})) as batches:
+        async for batch in batches:
+            for record in batch:
+                if record.offset in held:
+                    yield record
 
 
 async def bounds_between(

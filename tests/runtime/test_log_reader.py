@@ -15,6 +15,7 @@ from mesh.runtime.log_reader import (
     read_batches,
     read_records,
     record_at,
+    records_at,
 )
 from tests.runtime.checkpoint_kit import INBOX, log, request
 from tests.services.conftest import append
@@ -71,6 +72,17 @@ async def test_one_record_is_found_by_its_offset(log: Log) -> None:
     assert found.offset == 1
     for topic, partition, offset in ((INBOX.topic, INBOX.partition, 2), (INBOX.topic, 999, 0), ("nowhere", 0, 0)):
         assert await record_at(log, topic, partition, offset) is None
+
+
+async def test_records_are_found_by_their_offsets_as_far_as_they_are_there(log: Log) -> None:
+    await append(log, *(request(f"r{n}") for n in range(RECORDS_MAX + 10)))
+    for wanted, there in (
+        ({7, 3, RECORDS_MAX + 2, RECORDS_MAX + 50}, [3, 7, RECORDS_MAX + 2]),
+        ({9_999}, []),
+        ((), []),
+    ):
+        async with aclosing(records_at(log, INBOX.topic, INBOX.partition, wanted)) as records:
+            assert [record.offset async for record in records] == there
 
 
 async def test_bounds_between_two_times_hold_what_was_stamped_from_the_first_on_and_before_the_second(log: Log) -> None:

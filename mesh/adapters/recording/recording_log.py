@@ -56,6 +56,12 @@ class RecordingLog:
         return self._started().cut
 
     @property
+    def is_masked(self) -> bool:
+        """Whether values in it may be masked. A file that is cut does not tell."""
+        index = self._started()
+        return bool(index.cut or index.end.get("masked"))
+
+    @property
     def notes(self) -> list[str]:
         """Return notes about the recording: a cut, gaps, masked values."""
         index = self._started()

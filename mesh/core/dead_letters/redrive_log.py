@@ -32,12 +32,12 @@ STATES: Final[dict[str, str]] = {
 """State of an entry → its meaning."""
 LEDGER_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("v", "1"),
-    ("letter", "id of the dead letter"),
+    ("letter", "id of the dead letter, or of the recorded request that is sent again"),
     ("n", "which redrive of it, from 1; 0 where it was dropped. `<letter>:r<n>` is the key and the id of what is sent"),
     ("state", "; ".join(f"`{state}`: {meaning}" for state, meaning in STATES.items())),
     ("by", "who, as `user@host`"),
     ("at", "when it came to this state, RFC 3339, by the clock of who did it; `at_ms` the same in milliseconds"),
-    ("way", "`task`, `hop`, `topic` or `new`: the run goes on, the record goes to its topic, or a new run begins"),
+    ("way", "`task`, `hop`: the run goes on; `topic`: the record goes to its topic; `new`, `resend`: a new run begins"),
     ("before", "how often what the letter holds had been redriven as other letters"),
     ("topic", "where it is sent"),
     ("partition", "where it is sent"),
@@ -169,6 +169,11 @@ class RedriveLedger:
     def of(self, letter_id: str) -> Sequence[RedriveEntry]:
         """Return the entries of a letter, the last changed one last."""
         return tuple(self._entries.get(letter_id, {}).values())
+
+    def interrupted(self, way: str) -> list[RedriveEntry]:
+        """Return the entries that are still to be sent in one way."""
+        lasts = (next(reversed(entries.values())) for entries in self._entries.values())
+        return [entry for entry in lasts if entry.state == PLANNED and entry.way == way]
 
     def status_of(self, letter: Letter) -> LetterStatus:
         """Return the status of a letter."""

@@ -40,11 +40,13 @@ TASK: Final = "task"
 HOP: Final = "hop"
 TOPIC: Final = "topic"
 NEW: Final = "new"
+RESEND: Final = "resend"
 WAYS: Final[dict[str, str]] = {
     TASK: "the run goes on: one more attempt of the task",
     HOP: "the run goes on with the hop that was refused; its refusal is taken back, once",
     TOPIC: "the record goes to its topic again",
     NEW: "a new run begins",
+    RESEND: "a recorded request goes into an ingress topic again (`mesh replay --resend`)",
 }
 ID_CHARS: Final = 12
 """Characters of an id that a sentence shows."""

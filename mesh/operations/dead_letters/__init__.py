@@ -14,7 +14,8 @@ with exactly the rest; one that is complete does nothing.
 from mesh.core.dead_letters.letter import Letter, letter_from, letter_json
 from mesh.core.dead_letters.redrive_log import LetterStatus, RedriveEntry
 from mesh.core.dead_letters.redrive_plan import AlreadyDone, Obstacle, RedriveOptions, Sending
-from mesh.operations.dead_letters.letters import Case, DeadLetters, RedrivePlan, RedriveReport, Selection, whoami
+from mesh.operations.dead_letters.letters import Case, DeadLetters, RedrivePlan, RedriveReport, Selection
+from mesh.operations.dead_letters.sending import whoami
 
 __all__ = [
     "AlreadyDone",

@@ -13,6 +13,7 @@ from mesh.core.protocol.record import TopicPartition
 from mesh.core.topology.model import Topology
 from mesh.operations.dead_letters.redrive_journal import Journal
 from mesh.operations.dead_letters.run_context import consumed, redrives_without_effect
+from mesh.operations.dead_letters.sending import no_progress
 from mesh.runtime.log_reader import bounds_between, read_records
 
 CLOCKS_APART_MS_MAX: Final = 60_000
@@ -22,10 +23,6 @@ POLL_WAIT_MS: Final = 200
 LOOK_AFTER_MS: Final = 300
 """Pause after the last result before the inbox is searched for ignored redrives; it doubles with each search."""
 LOOK_AFTER_MS_MAX: Final = 20_000
-
-
-def no_progress(_: int) -> None:
-    """Ignore progress."""
 
 
 class FollowUp:

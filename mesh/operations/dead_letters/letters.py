@@ -1,27 +1,23 @@
 """The dead letters of a mesh, and the operations on them. See the package."""
 
-import getpass
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Final, NamedTuple
 
 from mesh.adapters.clock import SystemClock
-from mesh.adapters.ports import Appended, Bounds, Clock, Log, Refused
-from mesh.core.dead_letters.letter import REDRIVE, Letter, letter_of
+from mesh.adapters.ports import Clock, Log
+from mesh.core.dead_letters.letter import Letter, letter_of
 from mesh.core.dead_letters.redrive_log import (
     DONE,
     DROPPED,
     PLANNED,
-    REFUSED,
     SENT,
     LetterStatus,
     RedriveEntry,
     RedriveLedger,
 )
 from mesh.core.dead_letters.redrive_plan import (
-    TOPIC,
     AlreadyDone,
     Obstacle,
     RedriveOptions,
@@ -31,19 +27,16 @@ from mesh.core.dead_letters.redrive_plan import (
     was_taken,
 )
 from mesh.core.errors import InvalidInput, NotFound
-from mesh.core.ingress.admission import admit
-from mesh.core.ingress.request_formats import Rejection
 from mesh.core.protocol.codec import plain_headers
-from mesh.core.protocol.record import StoredRecord, TopicPartition, UnreadValue, coordinates
+from mesh.core.protocol.record import TopicPartition, UnreadValue
 from mesh.core.selection.where import Where
 from mesh.core.topology.model import Topology
-from mesh.operations.dead_letters.follow_up import CLOCKS_APART_MS_MAX, FollowUp, no_progress
-from mesh.operations.dead_letters.redrive_journal import Journal, planned_entry
+from mesh.operations.dead_letters.follow_up import CLOCKS_APART_MS_MAX, FollowUp
+from mesh.operations.dead_letters.redrive_journal import Journal
 from mesh.operations.dead_letters.run_context import histories_of, requests_of
+from mesh.operations.dead_letters.sending import Order, Sender, no_progress, whoami
 from mesh.runtime.log_reader import bounds_between, end_offsets, read_records, record_at
 
-CHUNK_MAX: Final = 100
-"""Letters sent, and noted as sent, in one append."""
 NAMES_SHOWN_MAX: Final = 5
 
 
@@ -111,14 +104,6 @@ class RedriveReport(NamedTuple):
     """Ends of outcomes and dead letters before any of these was sent."""
 
 
-def whoami() -> str:
-    """Return `user@host` for the ledger."""
-    try:
-        return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (KeyError, OSError):  # a container may run under a number that has no name
-        return f"somebody@{socket.gethostname()}"
-
-
 class DeadLetters:
     """The dead letters of one mesh. `topic`: another queue, of Connect, Streams, Spring or a share group."""
 
@@ -128,6 +113,7 @@ class DeadLetters:
         self._topic = topic or topology.dead
         self._clock = clock or SystemClock()
         self._journal = Journal(log, topology)
+        self._sender = Sender(log, topology, self._journal, self._clock)
         self._followed = FollowUp(log, topology, self._journal, self._clock)
 
     # ------------------------------------------------------------------------------------------------------ reading
@@ -261,23 +247,10 @@ class DeadLetters:
 
         Raises LogUnavailable; planned and redriven again, it continues with the rest.
         """
-        places = await self._before(planned)
-        sendings, elsewhere = await self._write_down(planned, by or whoami())
-        there = await self._there([sending for sending in sendings if sending[0].interrupted])
-        sent: list[RedriveEntry] = []
-        refused: list[RedriveEntry] = []
-        began_ms, size = self._clock.monotonic_ms(), CHUNK_MAX
-        if per_second is not None:
-            size = max(1, min(CHUNK_MAX, int(per_second / 4)))
-        for start in range(0, len(sendings), size):
-            entries = await self._send(sendings[start : start + size], there)
-            sent += [entry for entry in entries if entry.state == SENT]
-            refused += [entry for entry in entries if entry.state == REFUSED]
-            on_progress(len(entries))
-            if per_second is not None and start + size < len(sendings):
-                due_ms = began_ms + (start + size) / per_second * 1_000
-                await self._clock.sleep_ms(due_ms - self._clock.monotonic_ms())
-        return RedriveReport(sent, refused, elsewhere, places)
+        since = await self._before(planned)
+        order = Order(by or whoami(), planned.how.force, planned.ledger_end, per_second)
+        sent, refused, elsewhere = await self._sender.send(planned.sendings, order, on_progress=on_progress)
+        return RedriveReport(sent, refused, elsewhere, since)
 
     async def drop(self, cases: Sequence[Case], *, by: str = "", reason: str = "") -> list[RedriveEntry]:
         """Mark these letters as dropped: lists omit them. Their records stay on the log."""
@@ -299,80 +272,6 @@ class DeadLetters:
         since_ms = min(interrupted) - CLOCKS_APART_MS_MAX
         spans = {topic: await bounds_between(self._log, topic, since_ms) for topic in topics}
         return {TopicPartition(topic, n): b.start for topic, span in spans.items() for n, b in span.items()}
-
-    async def _write_down(
-        self, planned: RedrivePlan, by: str
-    ) -> tuple[list[tuple[Sending, RedriveEntry]], list[Sending]]:
-        """Write the plan to the ledger. Return it, without the letters that another process wrote first, and those."""
-        at_ms = self._log.now_ms()
-        bounds = {topic: await self._log.bounds(topic) for topic in {s.topic for s in planned.sendings}}
-        ours: list[tuple[Sending, RedriveEntry]] = []
-        for sending in planned.sendings:
-            after = bounds[sending.topic][sending.partition].end
-            entry = planned_entry(sending, by=by, at_ms=at_ms, after=after, reason=planned.how.force)
-            ours.append((sending, sending.interrupted or entry))
-        fresh = [entry for sending, entry in ours if not sending.interrupted]
-        offsets = await self._journal.note(fresh)
-        taken = await self._journal.noted_before([entry.key for entry in fresh], planned.ledger_end, offsets)
-        mine = [pair for pair in ours if pair[1].key not in taken]
-        return mine, [sending for sending, entry in ours if entry.key in taken]
-
-    async def _there(self, interrupted: Sequence[tuple[Sending, RedriveEntry]]) -> dict[str, str]:
-        """Find the records of interrupted redrives that were written to the log: id → position."""
-        wanted = {id for sending, _ in interrupted for id in sending.ids}
-        firsts: dict[TopicPartition, int] = {}
-        for _, entry in interrupted:
-            place = TopicPartition(entry.topic, entry.partition)
-            firsts[place] = min(entry.after, firsts.get(place, entry.after))
-        found: dict[str, str] = {}
-        for place, first in firsts.items():
-            bounds = (await self._log.bounds(place.topic))[place.partition]
-            span = Bounds(max(first, bounds.start), bounds.end)
-            async with aclosing(read_records(self._log, place.topic, {place.partition: span})) as stored:
-                async for record in stored:
-                    for name, value in plain_headers(record.headers):
-                        if name in ("ce_id", REDRIVE) and (id := (value or b"").decode("utf-8", "replace")) in wanted:
-                            found[id] = coordinates(record)
-        return found
-
-    async def _send(
-        self, pairs: Sequence[tuple[Sending, RedriveEntry]], there: Mapping[str, str]
-    ) -> list[RedriveEntry]:
-        """Send some letters, and note the log's verdict on each in the ledger."""
-        missing = [
-            (sending, record)
-            for sending, _ in pairs
-            for id, record in zip(sending.ids, sending.records, strict=True)
-            if id not in there
-        ]
-        verdicts = await self._log.append([record for _, record in missing]) if missing else []
-        answers: dict[str, list[Appended | Refused]] = {}
-        for (sending, _), verdict in zip(missing, verdicts, strict=True):
-            answers.setdefault(sending.ids[0], []).append(verdict)
-        at_ms = self._log.now_ms()
-        entries: list[RedriveEntry] = []
-        for sending, entry in pairs:
-            said = answers.get(sending.ids[0], [])
-            refused = next((verdict for verdict in said if isinstance(verdict, Refused)), None)
-            if refused is not None:
-                result = f"{refused.code}: {refused.message}"
-                entries.append(entry._replace(state=REFUSED, result=result, at_ms=at_ms))
-                continue
-            place = there.get(sending.ids[0], "")
-            if not place and isinstance(first := said[0], Appended):
-                place = f"{sending.topic}:{first.partition}:{first.offset}"
-            run_id = sending.run_id or self._run_at(sending, place)
-            entries.append(entry._replace(state=SENT, place=place, run_id=run_id, at_ms=at_ms))
-        await self._journal.note(entries)
-        return entries
-
-    def _run_at(self, sending: Sending, place: str) -> str:
-        """Return the id of the run that intake opens for the record at this position; "" if none."""
-        record = sending.records[0]
-        topic, partition, offset = place.rsplit(":", 2)
-        stored = StoredRecord(topic, int(partition), int(offset), 0, record.key, record.value, record.headers)
-        event = admit(stored, self._topology) if sending.way == TOPIC else None
-        return "" if event is None or isinstance(event, Rejection) else event.run_id
 
     # ------------------------------------------------------------------------------------------------ what followed
 

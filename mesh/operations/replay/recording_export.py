@@ -27,7 +27,7 @@ from mesh.core.state.checkpoint import CheckpointUnreadable, CommitNote, read_no
 from mesh.core.topology.model import SERVICE_GROUPS, Topology
 from mesh.core.verification.publish_index import mark
 from mesh.core.verification.verifier import published_topics
-from mesh.runtime.log_reader import bounds_between, read_batches
+from mesh.runtime.log_reader import bounds_between, read_batches, records_at
 from mesh.runtime.topology_store import read_kept
 
 SLACK_MS: Final = 60_000
@@ -243,20 +243,15 @@ class _Exporter:
 
     async def _requests(self, topic: str) -> AsyncGenerator[Record]:
         """Yield the requests of the chosen runs on an ingress topic, where it still holds them."""
-        for number, bounds in sorted(self._bounds[topic].items()):
-            wanted = sorted(set(self._origins.get((topic, number), ())))
-            held = [offset for offset in wanted if bounds.start <= offset < bounds.end]
-            if len(held) < len(wanted):
-                self._note_gap(f"{len(wanted) - len(held)} requests were removed from {topic}:{number}")
-            if not held:
-                continue
-            span, left = {number: Bounds(held[0], held[-1] + 1)}, iter(held)
-            offset = next(left, None)
-            async for record in self._read(topic, span):
-                while offset is not None and offset < record.offset:
-                    offset = next(left, None)
-                if record.offset == offset:
+        for number in sorted(self._bounds[topic]):
+            wanted = set(self._origins.get((topic, number), ()))
+            found = 0
+            async with aclosing(records_at(self._log, topic, number, wanted)) as records:
+                async for record in records:
+                    found += 1
                     yield record
+            if found < len(wanted):
+                self._note_gap(f"{len(wanted) - found} requests were removed from {topic}:{number}")
 
     async def _board(self) -> AsyncGenerator[Record]:
         """Yield the changes of the board: all until the last record of the chosen runs, of one run those of the keys

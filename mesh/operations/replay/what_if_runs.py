@@ -22,7 +22,7 @@ from mesh.operations.replay.run_replay import RunReplay, replay_run
 from mesh.operations.replay.task_answers import begins_removed
 from mesh.operations.runs import Runs
 from mesh.operations.verification import Window
-from mesh.runtime.log_reader import read_batches
+from mesh.runtime.log_reader import bounds_between, read_batches
 from mesh.runtime.topology_store import read_kept
 
 Variant = Callable[[Topology], Topology]
@@ -92,7 +92,7 @@ async def what_if_window(
     """
     kept = await read_kept(log, topology, SystemClock())
     variants = Variants(topology, kept, variant)
-    inbox, outcomes = await _from(log, topology.inbox, window), await _from(log, topology.outcomes, window)
+    inbox, outcomes = [await bounds_between(log, name, window.since_ms) for name in (topology.inbox, topology.outcomes)]
     total = sum(b.end - b.start for spans in (inbox, outcomes) for b in spans.values())
     found, seen = WindowWhatIf(head_removed=begins_removed(await log.bounds(topology.inbox), inbox)), 0
 
@@ -184,11 +184,3 @@ def _ending_in(record: Record) -> dict[str, Any] | None:
         return None
     whole = isinstance(body, dict) and isinstance(body.get("ending"), str) and isinstance(body.get("run"), str)
     return body if whole and "took_ms" in body else None
-
-
-async def _from(log: ReadLog, topic: str, window: Window) -> dict[int, Bounds]:
-    bounds = await log.bounds(topic)
-    if window.since_ms is None:
-        return dict(bounds)
-    firsts = await log.offsets_at(topic, window.since_ms)
-    return {n: Bounds(min(max(b.start, firsts[n]), b.end), b.end) for n, b in bounds.items()}

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from mesh.adapters.clock import SystemClock
-from mesh.adapters.ports import Appended, Log, Refused
+from mesh.adapters.ports import Appended, Refused
 from mesh.core.dead_letters.patch import parse_patch
 from mesh.core.dead_letters.redrive_log import DONE, DROPPED, REFUSED, SENT
 from mesh.core.errors import InvalidInput, LogUnavailable, NotFound
 from mesh.core.protocol.record import Headers, NewRecord
 from mesh.core.selection.where import Where
 from mesh.operations.dead_letters import DeadLetters, RedriveOptions, Selection, letter_from, letter_json
+from tests.operations.broken_log import Broken, Hasty
 from tests.operations.dead_letters.conftest import DEADLINE_S, Shop
 
 
@@ -150,32 +150,6 @@ async def test_results_are_reported_later_to_callers_that_did_not_wait(shop: Sho
 
 
 # --------------------------------------------------------------------------------------------------- interruptions
-
-
-class Hasty(SystemClock):
-    """Keeps to no rate: it does not wait."""
-
-    async def sleep_ms(self, delay_ms: float) -> None:
-        await asyncio.sleep(0)
-
-
-class Broken:
-    """The log, until its n-th append from now on; `after`: that one still gets through."""
-
-    def __init__(self, log: Log, appends: int, *, after: bool) -> None:
-        self._log, self._left, self._after = log, appends, after
-
-    async def append(self, records: Sequence[NewRecord]) -> Sequence[Appended | Refused]:
-        self._left -= 1
-        if self._left < 0 or (self._left == 0 and not self._after):
-            raise LogUnavailable("gone", where="test")
-        verdicts = await self._log.append(records)
-        if self._left == 0:
-            raise LogUnavailable("gone", where="test")
-        return verdicts
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._log, name)
 
 
 @pytest.mark.parametrize("after", [False, True])
