@@ -3,12 +3,13 @@
     @command(app, "list", example="mesh run list --state open")
     async def list_runs(session: Session, *, limit: Annotated[int, typer.Option(...)] = 20) -> int | None: ...
 
-The function returns the exit code; None means 0.
+The function returns the exit code; None means 0. A parameter whose type is a NamedTuple is a group: each field of it is
+an option of the command, and the function gets them as one value.
 """
 
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple, get_type_hints
 
 import typer
 
@@ -67,8 +68,37 @@ def verb() -> typer.Typer:
     return typer.Typer(add_completion=False, **PLAIN)
 
 
+def given_options(group: NamedTuple) -> list[str]:
+    """Return the options of a group that have another value than their default, as they are written."""
+    changed = [name for name, default in group._field_defaults.items() if getattr(group, name) != default]
+    declared = get_type_hints(type(group), include_extras=True)
+    return [_flag(name, declared[name].__metadata__[0]) for name in changed]
+
+
+def _flag(name: str, declared: Any) -> str:
+    """Return an option as it is written. Typer takes the first name as a default until it makes the command."""
+    names = (declared.default, *(declared.param_decls or ()))
+    return next((each for each in names if isinstance(each, str) and each.startswith("--")), f"--{name}")
+
+
+def _is_group(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, tuple) and hasattr(annotation, "_fields")
+
+
+def _fields(group: Any) -> list[inspect.Parameter]:
+    """Return the options of a group as parameters."""
+    return [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=group._field_defaults[name], annotation=annotation
+        )
+        for name, annotation in get_type_hints(group, include_extras=True).items()
+    ]
+
+
 def _with_session(function: Function) -> Callable[..., None]:
-    parameters = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    groups: dict[str, Any] = {each.name: each.annotation for each in own if _is_group(each.annotation)}
+    parameters = [each for one in own for each in (_fields(one.annotation) if one.name in groups else [one])]
 
     def run(context: typer.Context, **given: Any) -> None:
         from mesh.cli.framework.logs import configure
@@ -77,6 +107,8 @@ def _with_session(function: Function) -> Callable[..., None]:
         session = Session(common.merged_over(context.obj))
         context.find_root().obj = session.options
         configure(session.output)
+        for name, group in groups.items():
+            given[name] = group(**{field: given.pop(field) for field in group._fields})
         try:
             answer = function(session, **given)
             if isinstance(answer, Coroutine):

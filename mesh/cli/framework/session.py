@@ -40,6 +40,8 @@ class Session:
 
     def __init__(self, options: CommonOptions) -> None:
         self.options, self._chaos = options, False
+        self._live_log = options.log
+        """The log that was named, also while a recording is read in place of it."""
         self._noted = False
         """Whether a reader was told what a recording lacks."""
         verbosity = -1 if options.quiet else options.verbose
@@ -74,6 +76,16 @@ class Session:
     def use_recording(self, path: str) -> None:
         """Read this file of `mesh run export` in place of the log, and its topology unless one is named."""
         self.options = self.options._replace(log=f"recording:{path}")
+
+    def of_target(self, log: str | None, topology: str | None) -> "Session":
+        """Return the session of a mesh that gets what this one reads: of another log, or under another topics.yaml.
+
+        Without these it is the mesh of this session; in place of a file, that of the settings.
+        """
+        options = self.options._replace(log=log or self._live_log, topology=topology or self.options.topology)
+        target = Session(options)
+        target.output = self.output
+        return target
 
     def override_topology(self, path: str, *, chaos: bool = False) -> None:
         """Use this file instead of the setting. With `chaos`, its agents may be broken on purpose.

@@ -14,6 +14,8 @@ from mesh.core.topology.units import duration_ms
 LINE_CHARS_MAX: Final = 450
 MESSAGE_CHARS_MAX: Final = 400
 """The longest message of an agent or an error in a line; `--json` has all of it."""
+_RATE: Final = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(?:/(s|m|h))?", re.ASCII)
+_PER: Final = {None: 1, "s": 1, "m": 60, "h": 3_600}
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
@@ -101,6 +103,19 @@ def seconds(option: str, text: str) -> float:
         return duration_ms(text) / 1_000
     except InvalidInput as error:
         raise relocated(error, option) from error
+
+
+def rate(option: str, text: str, noun: str) -> float:
+    """Read a number a second, minute or hour given as an option: `10`, `10/s`, `30/m`. Returns it for a second.
+
+    Raises InvalidInput that names the option.
+    """
+    found = _RATE.fullmatch(text.strip())
+    if found is None or float(found[1]) <= 0:
+        raise InvalidInput(
+            "invalid rate", code="bad_value", where=option, expected=f"{noun} a second such as 10/s", got=text[:64]
+        )
+    return float(found[1]) / _PER[found[2]]
 
 
 def relocated(error: InvalidInput, where: str, code: str = "") -> InvalidInput:

@@ -1,14 +1,12 @@
 """`mesh dead redrive`: plan to send dead letters again, and with --yes send them."""
 
-import asyncio
 import os
-import re
 import shlex
 import subprocess
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
@@ -16,11 +14,13 @@ import typer
 from mesh.cli.commands.runs.publish_lines import opened
 from mesh.cli.framework.output import Piece
 from mesh.cli.framework.session import Session
-from mesh.cli.framework.signals import terminable
 from mesh.cli.framework.standard_streams import document, read_all_input
 from mesh.cli.framework.text import counted, seconds
+from mesh.cli.framework.text import rate as per_second_of
+from mesh.cli.views import sending_view
 from mesh.cli.views.letter_view import ID_CHARS, entry_facts, is_any, letter_filters, note_unknown_names
 from mesh.cli.views.run_view import id_of
+from mesh.cli.views.sending_view import SHOWN_MAX
 from mesh.core.dead_letters.redrive_log import NOTHING_TO_REDRIVE
 from mesh.core.errors import InvalidInput, NotAccepted
 
@@ -35,10 +35,6 @@ if TYPE_CHECKING:
         Selection,
         Sending,
     )
-
-SHOWN_MAX: Final = 50
-_RATE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(?:/(s|m|h))?", re.ASCII)
-_PER: Final = {None: 1, "s": 1, "m": 60, "h": 3_600}
 
 
 @letter_filters(names=True)
@@ -70,7 +66,8 @@ async def redrive(
     """
     from mesh.operations.dead_letters import DeadLetters
 
-    per_second, timeout_s = None if rate is None else _per_second(rate), seconds("--timeout", timeout)
+    per_second = None if rate is None else per_second_of("--rate", rate, "letters")
+    timeout_s = seconds("--timeout", timeout)
     how = _how(set or [], as_new, again, force, why)
     if source is not None and not is_any(chosen):
         raise _usage("--from names the letters; other filters cannot be combined with it")
@@ -153,10 +150,7 @@ def _show_already_done(session: Session, plan: "RedrivePlan") -> None:
         return
     for step in plan.already_done:
         session.output.emit({**_step_json(step.letter, "nothing"), "message": step.message})
-    reasons = Counter((step.message, step.remedy) for step in plan.already_done)
-    for (message, remedy), number in reasons.most_common(SHOWN_MAX):
-        about = plan.already_done[0].letter.id[:ID_CHARS] if len(plan.already_done) == 1 else counted(number, "letter")
-        session.output.note(f"nothing to do for {about}: {message}", (f"; {remedy}", "dim"))
+    sending_view.already_done(session.output, plan.already_done, plan.already_done[0].letter.id[:ID_CHARS], "letter")
 
 
 def _step_json(letter: "Letter", step: str) -> dict[str, Any]:
@@ -184,7 +178,7 @@ def _sending_json(sending: "Sending") -> dict[str, Any]:
 async def _act(
     session: Session, dead: "DeadLetters", plan: "RedrivePlan", per_second: float | None, wait_s: float | None
 ) -> int:
-    output, total, done = session.output, len(plan.sendings), 0
+    output = session.output
     if plan.obstacles and not plan.sendings:
         first = plan.obstacles[0]
         what = f"{counted(len(plan.obstacles), 'letter')} cannot be sent, none was; {first.letter.id[:ID_CHARS]}"
@@ -192,18 +186,11 @@ async def _act(
     if not plan.sendings:
         _show_already_done(session, plan)
         return 0
-    with terminable(), output.progress(total) as bar:
-
-        def count(more: int) -> None:
-            nonlocal done
-            done += more
-            bar.advance(more, f"{done:,} of {total:,} sent")
-
-        try:
-            report = await dead.redrive(plan, per_second=per_second, on_progress=count)
-        except asyncio.CancelledError:
-            output.note(f"{done:,} of {total:,} sent; the same command sends exactly the rest")
-            raise
+    report = await sending_view.with_progress(
+        output,
+        len(plan.sendings),
+        lambda count: dead.redrive(plan, per_second=per_second, on_progress=count),
+    )
     bad = _report_sent(session, plan, report)
     if wait_s is not None and report.sent:
         bad = await _wait(session, dead, report, wait_s) or bad
@@ -220,8 +207,7 @@ def _report_sent(session: Session, plan: "RedrivePlan", report: "RedriveReport")
     output.print(("✓ ", "green"), f"{counted(len(report.sent), 'letter')} sent")
     for entry in report.refused[:SHOWN_MAX]:
         output.print(("✗ ", "red"), f"{entry.letter[:ID_CHARS]}  the log refused it: {entry.result}")
-    if report.elsewhere:
-        output.note(f"{counted(len(report.elsewhere), 'letter')} left out: another process sends them at this moment")
+    sending_view.elsewhere(output, len(report.elsewhere), "letter")
     _cannot(session, plan)
     return bool(report.refused)
 
@@ -318,15 +304,6 @@ def _edit(session: Session, cases: "list[Case]", how: "RedriveOptions") -> bytes
         )
     path.unlink()
     return written.strip()
-
-
-def _per_second(text: str) -> float:
-    found = _RATE.fullmatch(text.strip())
-    if found is None or float(found[1]) <= 0:
-        raise InvalidInput(
-            "invalid rate", code="bad_value", where="--rate", expected="letters a second such as 10/s", got=text[:64]
-        )
-    return float(found[1]) / _PER[found[2]]
 
 
 def _usage(what: str, remedy: str = "") -> InvalidInput:

@@ -3,12 +3,14 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import orjson
 
-from mesh.cli.commands.replay.sandbox_options import ignored_fields
+from mesh.cli.commands.replay.modes import misused, read_count
+from mesh.cli.commands.replay.sandbox_options import CallOptions, ignored_fields
 from mesh.cli.commands.replay.saved_file import saved_file
+from mesh.cli.framework.logs import hide_sandbox
 from mesh.cli.framework.selectors import TimeSpan
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.signals import terminable
@@ -24,18 +26,6 @@ if TYPE_CHECKING:
 
 SHOWN_MAX = 3
 """Answers shown with all their differences."""
-
-
-class AgentOptions(NamedTuple):
-    """Options of a replay of an agent's tasks."""
-
-    name: str
-    run: str = ""
-    """Another function, `module:function`."""
-    limit: int | None = None
-    jobs: int = 0
-    ignore: Sequence[str] = ()
-    save: str | None = None
 
 
 def swap_of(topology: "Topology", text: str) -> tuple[str, str]:
@@ -80,24 +70,29 @@ def functions_of(topology: "Topology", swaps: dict[str, str], only: Sequence[str
     return agents
 
 
-async def replay_tasks(session: Session, span: TimeSpan, options: AgentOptions) -> int:
-    """Replay and print. Returns 1 if an answer differs."""
+async def replay_tasks(session: Session, span: TimeSpan, options: CallOptions, limits: Sequence[str]) -> int:
+    """Replay the tasks of one agent and print. `limits`: at most how many. Returns 1 if an answer differs."""
     from mesh.app.agent_replay import replay_agent
     from mesh.app.recorded_board import recorded_board
     from mesh.core.board.past_values import PastBoard
     from mesh.core.replay.answer_diff import SAME
     from mesh.operations.replay.task_answers import Period, Skipped, read_task_answers
 
+    hide_sandbox(session.output)
     output, topology, ignored = session.output, todays_topology(session), ignored_fields(options.ignore)
-    agent = functions_of(topology, {options.name: options.run}, [options.name])[options.name]
-    summary, skipped = answer_view.AnswerCounts(options.name, agent.where), Skipped()
+    if len(options.agent or ()) != 1:
+        raise misused("one agent at a time", "--agent", "Give it once")
+    name, run = swap_of(topology, (options.agent or ("",))[0])
+    limit = read_count(limits, "tasks")
+    agent = functions_of(topology, {name: run}, [name])[name]
+    summary, skipped = answer_view.AnswerCounts(name, agent.where), Skipped()
     async with session.read_log() as log:
         period = Period(*span.on(log.now_ms()))
         past = PastBoard()
         if agent.context is not None:
             past = await recorded_board(log, topology, session.settings, period)
         saving = nullcontext() if options.save is None else saved_file(options.save)
-        with terminable(), saving as file, output.progress(options.limit) as bar:
+        with terminable(), saving as file, output.progress(limit) as bar:
 
             def count_result(compared: "Compared") -> None:
                 summary.add(compared, SHOWN_MAX)
@@ -108,11 +103,11 @@ async def replay_tasks(session: Session, span: TimeSpan, options: AgentOptions) 
                     if file is not None:
                         file.write(orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE))
 
-            pairs = read_task_answers(log, topology, options.name, period, skipped)
-            async with aclosing(pairs) as all_pairs, aclosing(_first(all_pairs, options.limit)) as batches:
+            pairs = read_task_answers(log, topology, name, period, skipped)
+            async with aclosing(pairs) as all_pairs, aclosing(_first(all_pairs, limit)) as batches:
                 await replay_agent(
                     topology,
-                    options.name,
+                    name,
                     agent,
                     batches,
                     past,

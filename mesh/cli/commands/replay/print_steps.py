@@ -1,6 +1,7 @@
 """`mesh replay RUN`: print the steps of one run."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mesh.cli.framework.run_finding import find_runs
 from mesh.cli.framework.session import Session
@@ -11,15 +12,21 @@ from mesh.core.replay.steps import Step
 from mesh.core.run.circuit_breaker import NO_BREAKERS
 from mesh.operations.replay.run_replay import RunReplay, recorded_runs, replay_run
 
+if TYPE_CHECKING:
+    from mesh.adapters.ports import ReadLog
+
 
 async def print_steps(session: Session, name: str) -> int:
     """Print every step of the run called `name`."""
     async with session.read_log() as log:
-        found = await find_runs(
-            session, log, lambda runs: replay_run(log, session.topology, name, runs=runs), payloads=True
-        )
+        found = await read_replay(session, log, name)
     print_replay(session, found)
     return 0
+
+
+async def read_replay(session: Session, log: "ReadLog", name: str) -> RunReplay:
+    """Decide the run called `name` again."""
+    return await find_runs(session, log, lambda runs: replay_run(log, session.topology, name, runs=runs), payloads=True)
 
 
 def print_replay(session: Session, found: RunReplay, breaks: Callable[[Step], bool] | None = None) -> None:

@@ -1,25 +1,13 @@
-"""`mesh replay`: take a recorded run again, in one of its modes. Reads only."""
+"""`mesh replay`: take a recorded run again, in one of its modes."""
 
 from typing import Annotated, Final
 
 import typer
 
-from mesh.cli.commands.replay.sandbox_options import (
-    TIMEOUT,
-    AgentOption,
-    FromTaskOption,
-    IgnoreOption,
-    JobsOption,
-    RepeatOption,
-    RunOption,
-    Sandboxed,
-    SaveOption,
-    SetOption,
-    TimeoutOption,
-    misused,
-    sandboxed,
-)
-from mesh.cli.framework.options import command, verb
+from mesh.cli.commands.replay.modes import AGENT, CHECK, RESEND, SANDBOX, STEP, WHAT_IF, choose
+from mesh.cli.commands.replay.resend_options import SendOptions
+from mesh.cli.commands.replay.sandbox_options import CallOptions
+from mesh.cli.framework.options import command, given_options, verb
 from mesh.cli.framework.selectors import SinceOption, UntilOption, time_span
 from mesh.cli.framework.session import Session
 
@@ -40,7 +28,7 @@ WithOption = Annotated[
 ]
 LimitOption = Annotated[
     list[str] | None,
-    typer.Option("--limit", metavar="WORD=VALUE", help="what if: under this limit; with --agent: N tasks at most"),
+    typer.Option("--limit", metavar="WORD=VALUE|N", help="what if: under this limit; of --agent, --resend: N at most"),
 ]
 
 
@@ -54,22 +42,15 @@ async def replay(
     check: Annotated[bool, typer.Option("--check", help="compare what is decided with what was published")] = False,
     with_: WithOption = None,
     limit: LimitOption = None,
-    sandbox: RunOption = False,
-    set: SetOption = None,
-    from_task: FromTaskOption = "",
-    agent: AgentOption = None,
-    repeat: RepeatOption = 1,
-    ignore: IgnoreOption = None,
-    timeout: TimeoutOption = TIMEOUT,
-    jobs: JobsOption = 0,
-    save: SaveOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
+    calls: CallOptions,
+    send: SendOptions,
 ) -> int:
     """Decide a recorded run again, and show each of its events.
 
-    The command shows what each event changed, and why each effect followed. The command writes nothing and calls no
-    agent. -v shows payloads, too.
+    The command shows what each event changed, and why each effect followed. Without --resend it writes nothing, and
+    without --run and --agent it calls no agent. -v shows payloads, too.
 
     --step shows one event at a time, with the keys on the screen (R, A and B search backwards); in a pipe it prints
     all. --break takes the language of `when:` over agent, asked,
@@ -83,53 +64,53 @@ async def replay(
     to its function of today, and compares the answers. Effects of a function outside the mesh happen again: see
     `ctx.sandbox`.
 
-    --check, --with and --limit without RUN are for all runs, or for those that were requested between --since and
-    --until. Exit code 1 if something differs.
+    --resend shows which requests would go into an ingress topic again, of this mesh or of another one, and with --yes
+    sends them. A request that was sent is not sent again. After an interruption, the same command sends the rest.
+
+    --check, --with, --limit and --resend without RUN are for all runs, or for those requested between --since and
+    --until. Exit code 1 if something differs, or if a request cannot be sent.
     """
-    span = time_span(since, until)
-    file = run is not None and run.endswith(RECORDING_END)
-    calls = sandbox or bool(agent)
-    modes = {
-        "--step or --break": step or break_ is not None,
-        "--check": check,
-        "--with or --limit": with_ or (limit and not agent),
-        "--run or --agent": calls,
+    span, limits = time_span(since, until), limit or ()
+    is_file = run is not None and run.endswith(RECORDING_END)
+    counts = bool(calls.agent) or send.resend
+    chosen = {
+        STEP: step or break_ is not None,
+        CHECK: check,
+        WHAT_IF: with_ or (limits and not counts),
+        SANDBOX: calls.sandbox,
+        AGENT: calls.agent and not calls.sandbox,
+        RESEND: send.resend,
     }
-    chosen = [name for name, given in modes.items() if given]
-    if len(chosen) > 1:
-        raise misused("these are two modes", " and ".join(chosen), "Leave out one of them")
-    given = Sandboxed(sandbox, set, from_task, agent, repeat, ignore, timeout, jobs, save)
-    if not calls and (name := given.misplaced) is not None:
-        raise misused(f"{name} goes with --run or --agent", name, "Add --run and RUN, or --agent NAME")
-    if run is not None and (since or until):
-        _require_window(file, check or with_ is not None or bool(limit) or (bool(agent) and not sandbox))
-    if run is not None and file:
+    others = {"--limit": limit, "--since": since, "--until": until}
+    given = [*given_options(calls), *given_options(send), *(name for name, value in others.items() if value)]
+    mode = choose(chosen, [one for one in given if one not in ("--run", "--resend")], run=run, is_file=is_file)
+    if run is not None and is_file:
         session.use_recording(run)
         run = None
-    if calls:
-        return await sandboxed(session, run, span, given, limit or (), file=file)
-    if check:
+    if mode is SANDBOX:
+        from mesh.cli.commands.replay.sandbox_run import sandbox_run
+
+        return await sandbox_run(session, run, calls)
+    if mode is AGENT:
+        from mesh.cli.commands.replay.agent_topic import replay_tasks
+
+        return await replay_tasks(session, span, calls, limits)
+    if mode is RESEND:
+        from mesh.cli.commands.replay.resend_requests import resend_requests
+
+        return await resend_requests(session, run, span, send, limits)
+    if mode is CHECK:
         from mesh.cli.commands.verify import check_log
 
         return await check_log(session, run, span)
-    if with_ is not None or limit:
+    if mode is WHAT_IF:
         from mesh.cli.commands.replay.what_if import variant_of, what_if
 
-        return await what_if(session, run, span, variant_of(with_, limit or ()))
-    if run is None and not file:
-        raise misused("no run is named", "RUN", "Name one; `mesh run list` shows the latest")
-    if step or break_ is not None:
+        return await what_if(session, run, span, variant_of(with_, limits))
+    if mode is STEP:
         from mesh.cli.commands.replay.step_through import step_through
 
         return await step_through(session, run, break_)
     from mesh.cli.commands.replay.print_steps import print_recording, print_steps
 
     return await print_recording(session) if run is None else await print_steps(session, run)
-
-
-def _require_window(file: bool, windowed: bool) -> None:
-    """Raise InvalidInput if what is replayed has no time span. `windowed`: whether the mode takes one of a file."""
-    if not file:
-        raise misused("one run has no time span", "--since or --until", "Leave out RUN, or the time span")
-    if not windowed:
-        raise misused("this mode takes every run of the file", "--since or --until", "Leave out the time span")

@@ -4,14 +4,16 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mesh.cli.commands.replay.agent_topic import functions_of, swap_of, todays_topology
-from mesh.cli.commands.replay.sandbox_options import ignored_fields
+from mesh.cli.commands.replay.sandbox_options import CallOptions, ignored_fields
 from mesh.cli.commands.replay.saved_file import saved_file
+from mesh.cli.framework.logs import hide_sandbox
 from mesh.cli.framework.run_finding import find_runs
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.signals import terminable
+from mesh.cli.framework.text import seconds
 from mesh.cli.views import sandbox_view
 from mesh.core.errors import InvalidInput
 
@@ -26,27 +28,16 @@ if TYPE_CHECKING:
     from mesh.operations.replay.run_facts import RunFacts
 
 
-class SandboxOptions(NamedTuple):
-    """Options of running a run again."""
-
-    set: Sequence[str] = ()
-    from_task: str = ""
-    agents: Sequence[str] = ()
-    repeat: int = 1
-    ignore: Sequence[str] = ()
-    timeout_s: float = 60.0
-    save: str | None = None
-
-
-async def sandbox_run(session: Session, name: str | None, options: SandboxOptions) -> int:
+async def sandbox_run(session: Session, name: str | None, options: CallOptions) -> int:
     """Run a recorded run again, compare, and print; None: each run of a recording. Returns 1 if something differs."""
     from mesh.core.dead_letters.patch import parse_patch
     from mesh.operations.replay.run_replay import recorded_runs
 
+    hide_sandbox(session.output)
     ignored = ignored_fields(options.ignore)
-    patches = [parse_patch(text) for text in options.set]
+    patches = [parse_patch(text) for text in options.set or ()]
     topology = todays_topology(session)
-    agents = functions_of(topology, dict(_swap(topology, text) for text in options.agents))
+    agents = functions_of(topology, dict(_swap(topology, text) for text in options.agent or ()))
     async with session.read_log() as log:
         names = [name] if name is not None else await recorded_runs(log, session.topology)
         if options.save is not None:
@@ -90,19 +81,20 @@ async def _repeated(
     agents: "Mapping[str, Agent]",
     recorded: "RunFacts",
     rerun: "Rerun",
-    options: SandboxOptions,
+    options: CallOptions,
     ignored: "Ignored",
 ) -> "AsyncIterator[tuple[RunFacts, RunDiff]]":
+    from mesh.app.recording_replay import side_of
     from mesh.app.sandbox import run_in_sandbox
-    from mesh.core.replay.run_diff import RunSide, run_diff
+    from mesh.core.replay.run_diff import run_diff
 
     save = None if options.save is None else partial(_save, topology, recorded.run_id, Path(options.save))
+    timeout_s = seconds("--timeout", options.timeout)
     with terminable(), session.output.progress(options.repeat if options.repeat > 1 else None) as bar:
         for number in range(1, options.repeat + 1):
-            new = await run_in_sandbox(topology, agents, rerun, timeout_s=options.timeout_s, save=save)
-            sides = [RunSide(facts.outcome, facts.tasks, facts.last_answers) for facts in (recorded, new)]
+            new = await run_in_sandbox(topology, agents, rerun, timeout_s=timeout_s, save=save)
             bar.advance(1, f"{number} of {options.repeat}")
-            yield new, run_diff(sides[0], sides[1], ignored)
+            yield new, run_diff(side_of(recorded), side_of(new), ignored)
 
 
 def _check_one(runs: int, repeat: int) -> None:

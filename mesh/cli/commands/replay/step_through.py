@@ -4,12 +4,11 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mesh.cli.commands.replay.print_steps import print_replay
+from mesh.cli.commands.replay.print_steps import print_replay, read_replay
 from mesh.cli.commands.replay.walk import KEYS, Walk
 from mesh.cli.framework import selectors
 from mesh.cli.framework.failure import INTERRUPTED
 from mesh.cli.framework.output import Piece
-from mesh.cli.framework.run_finding import find_runs
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.text import visible
 from mesh.cli.views import replay_view
@@ -17,7 +16,7 @@ from mesh.cli.views.run_view import id_of, state
 from mesh.core.replay.steps import Step
 from mesh.core.run.circuit_breaker import NO_BREAKERS
 from mesh.core.selection.where import payloads_of
-from mesh.operations.replay.run_replay import RunReplay, only_run, replay_run
+from mesh.operations.replay.run_replay import RunReplay, only_run
 
 if TYPE_CHECKING:
     from mesh.cli.framework.screen import Screen
@@ -28,10 +27,7 @@ async def step_through(session: Session, name: str | None, condition: str | None
     stop."""
     breaks = _breaks(session, condition)
     async with session.read_log() as log:
-        known = name or await only_run(log, session.topology)
-        found = await find_runs(
-            session, log, lambda runs: replay_run(log, session.topology, known, runs=runs), payloads=True
-        )
+        found = await read_replay(session, log, name or await only_run(log, session.topology))
     if not found.steps or not session.output.interactive or not sys.stdin.isatty():
         print_replay(session, found, breaks)
         return 0
