@@ -8,7 +8,7 @@ every duplicate can be recognised.
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
@@ -107,7 +107,7 @@ DEADLINE_S_MAX: Final = 366 * 86_400
 """The longest deadline that a request may ask for; the mesh's own limit may be shorter."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Event:
     """A fact, with its lineage. `path` lists the agents crossed so far, the running one last."""
 
@@ -144,6 +144,64 @@ class Event:
     failures: `TASK_TIME`."""
     waited_ms: int = 0
     """On results: how long the task waited on its topic before its function was called. 0 for short times."""
+
+    def __init__(
+        self,
+        id: str,
+        source: str,
+        type: str,
+        kind: str,
+        run_id: str,
+        data: bytes,
+        at_ms: int = 0,
+        cause_id: str = "",
+        agent: str = "",
+        task_id: str = "",
+        depth: int = 0,
+        path: tuple[str, ...] = (),
+        attempt: int = 1,
+        content_type: str = JSON,
+        time: str = "",
+        subject: str = "",
+        expiry_ms: int | None = None,
+        traceparent: str = "",
+        tracestate: str = "",
+        usage: Usage | None = NO_USAGE,
+        fault: Fault | None = None,
+        origin: str = "",
+        topology: str = "",
+        extensions: tuple[str, ...] = (),
+        waited_ms: int = 0,
+    ) -> None:
+        self.id = id
+        self.source = source
+        self.type = type
+        self.kind = kind
+        self.run_id = run_id
+        self.data = data
+        self.at_ms = at_ms
+        self.cause_id = cause_id
+        self.agent = agent
+        self.task_id = task_id
+        self.depth = depth
+        self.path = path
+        self.attempt = attempt
+        self.content_type = content_type
+        self.time = time
+        self.subject = subject
+        self.expiry_ms = expiry_ms
+        self.traceparent = traceparent
+        self.tracestate = tracestate
+        self.usage = usage
+        self.fault = fault
+        self.origin = origin
+        self.topology = topology
+        self.extensions = extensions
+        self.waited_ms = waited_ms
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what pickle needs: a compiled object has no fields that it finds by itself."""
+        return Event, tuple(getattr(self, field.name) for field in fields(self))
 
     def parts(self) -> Sequence[Part]:
         """Return the events in the value. Raises ValueError for an invalid batch."""

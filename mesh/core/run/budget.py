@@ -6,21 +6,19 @@ attempts have reserved. So no claim, forged or mistaken, takes the money of anot
 millionths of a dollar and whole tokens, so sums are exact and a refusal depends only on the order of the log.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from mesh.core.protocol.event import NO_USAGE, Usage
 from mesh.core.run.effects import Note
 from mesh.core.run.lineage import Refusal, format_path
+from mesh.core.run.state import Run
 from mesh.core.topology.model import AgentSpec, Limits
-
-if TYPE_CHECKING:
-    from mesh.core.run.state import Run
 
 AMOUNT_MAX: Final = 10**15
 """An amount larger than any usage may report."""
 
 
-def refuse_spend(run: "Run", spec: AgentSpec, path: tuple[str, ...], limits: Limits) -> Refusal | None:
+def refuse_spend(run: Run, spec: AgentSpec, path: tuple[str, ...], limits: Limits) -> Refusal | None:
     """Return why the run cannot afford one more attempt by `spec`, or None.
 
     Spent and reserved amounts plus the new reservation must stay within the budget. An agent that reserves nothing
@@ -38,7 +36,7 @@ def refuse_spend(run: "Run", spec: AgentSpec, path: tuple[str, ...], limits: Lim
     return None
 
 
-def find_overspent(run: "Run", limits: Limits) -> tuple[str, ...]:
+def find_overspent(run: Run, limits: Limits) -> tuple[str, ...]:
     """Describe the budgets that the run exceeded. Usage that was claimed but not charged counts."""
     if limits.usd_micros_max is None and limits.tokens_max is None:
         return ()
@@ -57,13 +55,13 @@ def _usd(micros: int) -> str:
     return f"{whole}.{rest:06}".rstrip("0").rstrip(".")
 
 
-def reserve(run: "Run", spec: AgentSpec) -> None:
+def reserve(run: Run, spec: AgentSpec) -> None:
     """Set the reservation of one attempt aside."""
     run.reserved_usd_micros += spec.reserve_usd_micros
     run.reserved_tokens += spec.reserve_tokens
 
 
-def charge(run: "Run", spec: AgentSpec, usage: Usage | None, limits: Limits) -> Note | None:
+def charge(run: Run, spec: AgentSpec, usage: Usage | None, limits: Limits) -> Note | None:
     """Charge an attempt that was answered; returns a note if it claims more than it may spend."""
     if usage is NO_USAGE or usage is None:
         close_reservation(run, spec, usage)
@@ -90,7 +88,7 @@ def _may_spend(limit: int | None, spent: int, reserved: int, own: int) -> int:
     return AMOUNT_MAX if limit is None else max(own, limit - spent - (reserved - own))
 
 
-def close_reservation(run: "Run", spec: AgentSpec, usage: Usage | None) -> None:
+def close_reservation(run: Run, spec: AgentSpec, usage: Usage | None) -> None:
     """Charge the usage of an attempt (None: its whole reservation) and release its reservation."""
     if usage is None:
         usage = Usage(spec.reserve_usd_micros, spec.reserve_tokens)

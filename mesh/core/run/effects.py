@@ -11,24 +11,25 @@ Note                nothing is done, and why: notes are counted, so that no drop
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from mesh.core.protocol.event import Event, derive_id
 from mesh.core.protocol.record import Headers
-
-if TYPE_CHECKING:
-    from mesh.core.run.state import Run
+from mesh.core.run.state import Run
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class PublishTask:
     """`event.kind` is `task`; `key` orders tasks of this agent (bytes of the record key)."""
 
     event: Event
     key: bytes
 
+    def __init__(self, event: Event, key: bytes) -> None:
+        self.event = event
+        self.key = key
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, init=False)
 class PublishEvent:
     """`topic` and `key` (None: the run id) come from the declaration of the egress topic."""
 
@@ -36,8 +37,13 @@ class PublishEvent:
     topic: str
     key: bytes | None
 
+    def __init__(self, event: Event, topic: str, key: bytes | None) -> None:
+        self.event = event
+        self.topic = topic
+        self.key = key
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, init=False)
 class Schedule:
     """A `due` event with id `timer_id` that is to enter the inbox for this run and task at `due_ms` (log time)."""
 
@@ -46,6 +52,13 @@ class Schedule:
     due_ms: int
     task_id: str = ""
     attempt: int = 0
+
+    def __init__(self, run_id: str, timer_id: str, due_ms: int, task_id: str = "", attempt: int = 0) -> None:
+        self.run_id = run_id
+        self.timer_id = timer_id
+        self.due_ms = due_ms
+        self.task_id = task_id
+        self.attempt = attempt
 
 
 @dataclass(slots=True)
@@ -67,13 +80,18 @@ class DeadLetter:
     stack: str = ""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Finish:
     """The run as it ended; `cause_id` is the event that ended it."""
 
-    run: "Run"
+    run: Run
     cause_id: str
     at_ms: int
+
+    def __init__(self, run: Run, cause_id: str, at_ms: int) -> None:
+        self.run = run
+        self.cause_id = cause_id
+        self.at_ms = at_ms
 
     @property
     def event_id(self) -> str:

@@ -22,7 +22,6 @@ and rules under which all later records were decided. So a reader of the committ
 checkpoint. That checkpoint is durable, lies at or before that offset, and was named by the owner of the partition.
 """
 
-import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
@@ -31,7 +30,7 @@ import orjson
 
 from mesh.core.run.state import Ended, Run
 from mesh.core.state.lazy_table import Table, number
-from mesh.core.state.partition_state import RULES, Partition
+from mesh.core.state.partition_state import FACTS, RULES, Partition
 from mesh.core.state.row_codec import NO_TOPOLOGY, current_codec, read_ended, read_run, readers, topology_of
 from mesh.core.topology.model import Topology
 from mesh.core.topology.shape import Shapes, ShapeUnknown
@@ -41,7 +40,6 @@ SCHEMA: Final = 2
 version 1."""
 CHUNK_ROWS: Final = 128
 """Open runs in one chunk; a chunk of runs that ended has eight times as many. About 2 ms of work."""
-_STREAMED: Final = ("runs", "ended")
 Value = TypeVar("Value")
 
 
@@ -104,11 +102,6 @@ def _unknown(version: object) -> type[CheckpointUnreadable]:
     return CheckpointNewer if isinstance(version, int) and version > SCHEMA else CheckpointUnreadable
 
 
-def _facts() -> dict[str, Any]:
-    """Return the parts of a partition's state other than its runs: name → type."""
-    return {name: hint for name, hint in typing.get_type_hints(Partition).items() if name not in _STREAMED}
-
-
 class Snapshot:
     """The state of a partition at the time of creation. It can be written later while the partition goes on.
 
@@ -137,7 +130,7 @@ class Snapshot:
             else:
                 self.gone.append(id)
         shapes = Shapes()
-        facts = {name: shapes.plain(hint)(getattr(state, name)) for name, hint in _facts().items()}
+        facts = {name: shapes.plain(hint)(getattr(state, name)) for name, hint in FACTS.items()}
         self._head = {
             "schema": SCHEMA,
             "rules": RULES,
@@ -237,15 +230,14 @@ class CheckpointLoader:
             self._require_end()
         elif not head["whole"]:
             raise CheckpointUnreadable("its first piece is missing")
-        hints = _facts()
-        unknown = sorted(head["facts"].keys() - hints.keys())
+        unknown = sorted(head["facts"].keys() - FACTS.keys())
         if unknown:
             raise CheckpointNewer(f"it says {', '.join(unknown)} of the partition, which is not known here")
         fields, known = head["fields"], current_codec().fields
         same = all(fields.get(name) == names for name, names in known.items())
         self._eager = None if same else readers(fields)
         shapes = Shapes(fields=fields)
-        self._facts = {name: shapes.value(hints[name])(plain) for name, plain in head["facts"].items()}
+        self._facts = {name: shapes.value(FACTS[name])(plain) for name, plain in head["facts"].items()}
         if head["whole"]:
             self._start_over()
         self.pieces.append((head["runs"] + head["ended"] + head["gone"], []))

@@ -31,7 +31,7 @@ Rules 5 and 7 raise TopologyMissing for a topology that the partition does not k
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from mesh.core.ingress.admission import find_flaw
 from mesh.core.protocol.codec import Unreadable, read_event
@@ -56,6 +56,15 @@ RULES: Final = 2
 the same records. This version then does not fold the records that an older one decided: it starts from a checkpoint."""
 ENDED_OFFSETS_MAX: Final = 100_000
 """Offsets for which a run that ended is remembered."""
+FACTS: Final[dict[str, Any]] = {
+    "offset": int,
+    "forgotten": int,
+    "control": Control,
+    "breakers": dict[str, Breaker],
+    "at_ms": int,
+    "ahead_ms": int,
+}
+"""Type of each part of a partition's state other than its runs. A compiled class does not know its annotations."""
 RUN_KINDS: Final = INBOX_KINDS - {SWITCHED, ADOPTED}
 """Kinds of events that concern one run."""
 MESH_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{1,256}", re.ASCII)
@@ -65,8 +74,8 @@ MESH_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{1,256}", re.ASCII)
 class Partition:
     """Runs of one inbox partition. All records enter by `step`; the same records give the same state and effects.
 
-    The attributes annotated in the class are the whole state. Checkpoints hold them (`core.state.checkpoint`), so a
-    further part of the state must be annotated, too.
+    `runs`, `ended` and `FACTS` are the whole state. Checkpoints hold them (`core.state.checkpoint`), so a further part
+    of the state must be in FACTS, too.
     """
 
     offset: int
