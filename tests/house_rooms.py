@@ -79,7 +79,7 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "mesh": ("mesh.core", "mesh.context", "mesh.client", "mesh.adapters.ports"),
 }
 """Place → modules of the mesh that it may import."""
-BACKENDS: Final = ("mesh.adapters.kafka", "mesh.adapters.redis", "mesh.adapters.sqlite")
+BACKENDS: Final = ("mesh.adapters.faust", "mesh.adapters.kafka", "mesh.adapters.redis", "mesh.adapters.sqlite")
 """Outside systems: none of them imports another, and a stem may be there once for each of them."""
 READ_ONLY: Final = ("mesh/core/replay/", "mesh/operations/replay/", "mesh/operations/verification.py")
 """Rooms that read logs and never write: a replay changes nothing of the original."""
@@ -98,7 +98,7 @@ SHARED_CLASSES: Final[dict[str, str]] = {
 HOMES: Final[dict[str, tuple[str, ...]]] = {
     "aiokafka": ("mesh/adapters/kafka",),
     "fastapi": ("mesh/services/gateway",),
-    "faust": ("mesh/services/monitor.py",),
+    "faust": ("mesh/adapters/faust",),
     "opentelemetry": ("mesh/adapters/telemetry",),
     "platformdirs": ("mesh/settings.py",),
     "pydantic_core": (
@@ -115,5 +115,5 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "uuid_utils": ("mesh/client.py",),
     "yaml": ("mesh/core/topology/yaml_nodes.py", "mesh/core/topology/yaml_spans.py"),
 }
-"""Library → its home; those of fastapi and faust come with their services.
+"""Library → its home; that of fastapi comes with its service.
 structlog has two: one writes log lines, the other renders them."""

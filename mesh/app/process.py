@@ -15,7 +15,7 @@ from mesh.adapters.clock import SystemClock
 from mesh.adapters.diagnostics import diagnostics
 from mesh.adapters.log_time import SkewWatch
 from mesh.adapters.ports import Board, Clock, Log
-from mesh.app.wiring import topic_specs
+from mesh.app.wiring import open_window_source, topic_specs
 from mesh.core.errors import MeshError, WorkerSpent
 from mesh.core.task.agent import Agent
 from mesh.core.topology.model import Topology
@@ -64,7 +64,10 @@ class Process:
         if "orchestrator" in services:
             self.orchestrator = Orchestrator(log, topology, clock, absence_ms=settings.worker_absence_ms, **options)
         self.intake = Intake(log, topology, clock, **options) if "intake" in services else None
-        self.monitor = Monitor(log, topology, clock, **options) if "monitor" in services else None
+        self.monitor = None
+        if "monitor" in services:
+            source = open_window_source(settings, topology) if tuple(services) == ("monitor",) else None
+            self.monitor = Monitor(log, topology, clock, **options, source=source)
         self.worker = self.board_maintainer = None
         if "worker" in services and agents and board is not None:
             self.worker = Worker(

@@ -23,6 +23,7 @@ from mesh.core.topology.partition_counts import find_mismatches, partitions_decl
 from mesh.runtime.execution import agent_modules
 
 if TYPE_CHECKING:
+    from mesh.adapters.faust.window_source import FaustSource
     from mesh.adapters.sqlite.storage.file import SqliteFile
     from mesh.settings import Settings
 
@@ -183,6 +184,16 @@ def open_read_log(settings: "Settings", *, client: str = "mesh") -> ReadLog:
 
         return RecordingLog(rest)
     raise _unknown_log(settings.log)
+
+
+def open_window_source(settings: "Settings", topology: Topology) -> "FaustSource | None":
+    """Return the Faust app that reads for a monitor on Kafka. None on another log, and where Kafka wants credentials:
+    then the monitor reads as other services do."""
+    if not settings.log.startswith("kafka:") or settings.kafka:
+        return None
+    from mesh.adapters.faust.window_source import FaustSource
+
+    return FaustSource(_brokers(settings.log), topology)
 
 
 def recorded_topology(settings: "Settings") -> Topology | None:

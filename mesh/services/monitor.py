@@ -9,6 +9,7 @@ notices.
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
+from typing import Protocol
 
 from mesh.adapters.diagnostics import LimitedLog
 from mesh.adapters.ports import SESSION_TIMEOUT_MS, Clock, Commit, Log, Refused
@@ -32,6 +33,12 @@ AGAIN_MS = 1_000
 """Pause before the monitor begins again after an error."""
 
 
+class Source(Protocol):
+    """Reads the source topics for counts (`begin`, `take`, `restart`, `drop` of a Monitor) until `stop`."""
+
+    async def run(self, counts: "Monitor", ready: asyncio.Event, stop: asyncio.Event) -> None: ...
+
+
 class Monitor:
     """Run one with `await Monitor(...).run(stop)`."""
 
@@ -43,9 +50,12 @@ class Monitor:
         *,
         records_max: int = 500,
         session_timeout_ms: int = SESSION_TIMEOUT_MS,
+        source: Source | None = None,
     ) -> None:
+        """`source`: what reads the records; by default a member of a group, as for the other services."""
         self._log, self._topology, self._clock = log, topology, clock
         self._records_max, self._session_timeout_ms = records_max, session_timeout_ms
+        self._source = source
         self._diagnostics = LimitedLog("monitor")
         self._parts: dict[TopicPartition, PartitionWindows] = {}
         self._over: dict[tuple[TopicPartition, int], Scoped] = {}
@@ -69,7 +79,29 @@ class Monitor:
             self._diagnostics.flush()
 
     async def _run_once(self, stop: asyncio.Event) -> None:
-        loop = Loop(
+        self._over.clear()
+        self._since_ms = start_of(self._log.now_ms()) + BASE_MS
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        if self._source is None:
+            members = self._loop()
+            ready, reading = members.ready, loop.create_task(members.run(stop), name="read for windows")
+        else:
+            reading = loop.create_task(self._source.run(self, ready, stop), name="read for windows")
+        publishing = loop.create_task(self._publish_often(ready), name="publish windows")
+        try:
+            done, _ = await asyncio.wait((reading, publishing), return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            await self._publish(list(self._parts), unfinished=True)
+        finally:
+            for task in (publishing, reading):
+                task.cancel()
+            await asyncio.wait((publishing, reading))
+            self._parts.clear()
+
+    def _loop(self) -> Loop:
+        return Loop(
             self._log,
             self,
             self._topology,
@@ -79,15 +111,6 @@ class Monitor:
             records_max=self._records_max,
             session_timeout_ms=self._session_timeout_ms,
         )
-        self._over.clear()
-        self._since_ms = start_of(self._log.now_ms()) + BASE_MS
-        publishing = asyncio.get_running_loop().create_task(self._publish_often(loop.ready), name="publish windows")
-        loop.watch(publishing)
-        try:
-            await loop.run(stop)
-        finally:
-            publishing.cancel()
-            self._parts.clear()
 
     async def _pause(self, stop: asyncio.Event) -> None:
         waiting = [
@@ -107,14 +130,27 @@ class Monitor:
         restart = None if commit is None else read_restart(commit)
         if restart is None:
             restart = Restart((await self._log.bounds(partition.topic))[partition.partition].start, 0)
-        offset, since_ms = restart
-        self._parts[partition] = PartitionWindows(self._topology, partition, since_ms=since_ms, next_offset=offset)
-        return offset
+        self.begin(partition, restart)
+        return restart.offset
 
     async def step(self, partition: TopicPartition, records: Sequence[Record]) -> Sequence[NewRecord]:
         """Count records (stage)."""
-        self._parts[partition].take(records)
+        self.take(partition, records)
         return ()
+
+    def begin(self, partition: TopicPartition, restart: Restart) -> None:
+        """Count a partition from a place on."""
+        offset, since_ms = restart
+        self._parts[partition] = PartitionWindows(self._topology, partition, since_ms=since_ms, next_offset=offset)
+
+    def take(self, partition: TopicPartition, records: Sequence[Record]) -> None:
+        """Count records, those that are counted already excepted."""
+        self._parts[partition].take(records)
+
+    def restart(self, partition: TopicPartition) -> Restart | None:
+        """Return where to begin again; None for a partition that is not counted."""
+        part = self._parts.get(partition)
+        return None if part is None else part.restart()
 
     def drop(self, partition: TopicPartition) -> None:
         """Forget the windows of a partition (stage)."""
@@ -124,11 +160,8 @@ class Monitor:
 
     def metadata(self, partition: TopicPartition, offset: int) -> str:
         """Return where the next owner begins."""
-        part = self._parts.get(partition)
-        if part is None:
-            return ""
-        restart = part.restart()
-        return write_restart(restart._replace(offset=min(restart.offset, offset)))
+        restart = self.restart(partition)
+        return "" if restart is None else write_restart(restart._replace(offset=min(restart.offset, offset)))
 
     def committed(self, partition: TopicPartition, commit: Commit) -> None:
         """Note nothing: the windows that a commit covers are published already."""

@@ -167,3 +167,8 @@ def test_a_service_is_imported_without_what_it_does_not_use() -> None:
     code = "import mesh.app.process, sys; print(sorted({'redis', 'aiokafka', 'opentelemetry.sdk'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_faust_is_imported_only_by_a_monitor_on_kafka() -> None:
+    code = "import sys, mesh.cli.app, mesh.cli.commands.up, mesh.app.process; sys.exit('faust' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

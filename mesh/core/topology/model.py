@@ -21,6 +21,9 @@ OWN_TOPICS: Final = (
 """Names of the mesh's own topics, without the prefix and without the topics of tasks."""
 TASKS: Final = "tasks"
 """Topics of tasks are named `<prefix>.tasks.<agent>`."""
+FAUST_GROUP: Final = "monitor-faust"
+FAUST_TABLE: Final = "window-starts"
+"""The group of the monitor as a Faust app, and its table. Faust names the changelog topic after both."""
 SERVICE_GROUPS: Final = ("intake", "orchestrator", "monitor")
 """Services with a consumer group of their own. No agent may have one of these names."""
 

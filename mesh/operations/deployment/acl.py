@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from mesh.core.dead_letters.redrive_log import ledger_topic
-from mesh.core.topology.model import SERVICE_GROUPS, Topology
+from mesh.core.topology.model import FAUST_GROUP, FAUST_TABLE, SERVICE_GROUPS, Topology
 
 TOPIC: Final = "topic"
 GROUP: Final = "group"
@@ -91,7 +91,9 @@ def _wanted_rights(topology: Topology, service: str) -> _Wanted:
         case "monitor":
             yield from _process(topology, own, [*ingress, *egress])
             yield TOPIC, [topology.inbox, topology.outcomes, topology.dead], (READ,)
-            yield GROUP, [topology.group("monitor")], (READ,)
+            yield GROUP, [topology.group("monitor"), topology.group(FAUST_GROUP)], (READ,)
+            changelog = f"{topology.group(FAUST_GROUP)}-{FAUST_TABLE}-changelog"
+            yield TOPIC, [changelog], (CREATE, READ, WRITE, DESCRIBE)
             yield TOPIC, [topology.windows], (WRITE,)
         case "client":
             yield TOPIC, [topology.outcomes, topology.topologies], (READ,)

@@ -52,6 +52,7 @@ def test_groups_are_read_by_their_members_alone() -> None:
     assert groups == {
         *(("intake", "desk.intake"), ("orchestrator", "desk.orchestrator")),
         *(("worker", "desk.echo"), ("monitor", "desk.monitor")),
+        ("monitor", "desk.monitor-faust"),
     }
 
 

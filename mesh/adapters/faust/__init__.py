@@ -1,0 +1,1 @@
+"""Faust (faust-streaming): the monitor as a Faust app. Imported only where a command asks for it."""
