@@ -26,6 +26,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from mesh.core.errors import ConfigInvalid
 from mesh.core.protocol.event import FAILED, Event, derive_id
+from mesh.core.protocol.record import parse_coordinates
 from mesh.core.scaling.policy import Decision, ScalingSample
 from mesh.core.topology.model import Topology
 
@@ -74,17 +75,17 @@ class Spans:
             return
         traceparent = task.traceparent or self._trace_of_run(task.run_id)
         parent = _CARRIER.extract({"traceparent": traceparent, "tracestate": task.tracestate})
-        partition, offset = task.origin.rsplit(":", 2)[-2:] if task.origin.count(":") >= 2 else ("", "-1")
+        place = parse_coordinates(task.origin)
         attributes: dict[str, str | int] = {
             "messaging.system": "kafka",
             "messaging.operation.name": "process",
             "messaging.operation.type": "process",
             "messaging.destination.name": topic,
-            "messaging.destination.partition.id": partition,
+            "messaging.destination.partition.id": "" if place is None else str(place.partition),
             "messaging.consumer.group.name": group,
             "messaging.message.id": task.id,
             "messaging.message.conversation_id": task.run_id,
-            "messaging.kafka.offset": int(offset),
+            "messaging.kafka.offset": -1 if place is None else place.offset,
             "gen_ai.agent.name": task.agent,
             "mesh.task.attempt": task.attempt,
             "mesh.task.depth": task.depth,

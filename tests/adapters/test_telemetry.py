@@ -63,6 +63,16 @@ def test_a_task_is_a_consumer_span_in_the_trace_of_its_request(spans: Spans, exp
     assert {name: span.attributes[name] for name in expected} == expected
 
 
+def test_a_task_without_a_place_has_a_span_too(spans: Spans, exporter: InMemorySpanExporter) -> None:
+    for origin in ("", "elsewhere", "a:b:c"):
+        with spans.process(replace(TASK_EVENT, origin=origin), topic="mesh.tasks.echo", group="mesh.echo"):
+            pass
+    for span in exporter.get_finished_spans():
+        assert span.attributes is not None
+        assert span.attributes["messaging.destination.partition.id"] == ""
+        assert span.attributes["messaging.kafka.offset"] == -1
+
+
 def test_all_tasks_of_a_run_that_came_without_a_trace_are_in_one(spans: Spans, exporter: InMemorySpanExporter) -> None:
     untraced = [replace(TASK_EVENT, traceparent="", id=f"t{n}:1", run_id=run) for n, run in enumerate(("a", "a", "b"))]
     for task in untraced:
