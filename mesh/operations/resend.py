@@ -5,8 +5,9 @@
     plan = await resend.plan(requests, recorded.prefix)   # nothing is sent; look at plan.sendings, plan.obstacles
     sent = await resend.send(plan)
 
-The source is read only. Each request is written into the ledger of the target before anything is sent, so a resend that
-was interrupted, planned and sent again, sends exactly the rest (`dead_letters.sending`).
+The source is read only. Where both are one embedded file, close the source before the target is opened: a process
+cannot write to a file that it has open for reading only. Each request is written into the ledger of the target before
+anything is sent. So a resend that was interrupted, planned and sent again, sends exactly the rest.
 """
 
 from collections.abc import Callable, Collection, Sequence

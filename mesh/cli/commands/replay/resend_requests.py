@@ -9,7 +9,7 @@ from mesh.cli.commands.replay.resend_options import SendOptions
 from mesh.cli.framework.output import Piece
 from mesh.cli.framework.run_finding import find_runs
 from mesh.cli.framework.selectors import TimeSpan, glob, where
-from mesh.cli.framework.session import Session
+from mesh.cli.framework.session import Session, short
 from mesh.cli.framework.text import counted, visible
 from mesh.cli.framework.text import rate as per_second_of
 from mesh.cli.views import sending_view
@@ -33,6 +33,7 @@ async def resend_requests(
     session: Session, run: str | None, span: TimeSpan, options: SendOptions, limits: Sequence[str]
 ) -> int:
     """Show which requests would be sent, or send them. Returns 1 if one cannot be sent."""
+    from mesh.adapters.recording import RecordingLog
     from mesh.core.dead_letters.resend_plan import ResendOptions
     from mesh.operations.resend import Resend, read_requests
 
@@ -41,22 +42,25 @@ async def resend_requests(
     async with session.read_log() as source:
         choice = await _choice(session, source, run, span, options, limits)
         found = await read_requests(source, session.topology, choice)
-        async with target.log() as log:
-            same_log, same_prefix = _address(source) == log.url, session.topology.prefix == target.topology.prefix
-            if options.keep_ids and same_log and same_prefix:
-                what = "a mesh takes a request with the same id for the same request, and ignores it"
-                raise misused(what, "--keep-ids", "Leave it out, or name another mesh with --to-log or --to-topology")
-            resend = Resend(log, target.topology)
-            how = ResendOptions(options.into, options.keep_ids, options.again)
-            plan = await resend.plan(found.requests, session.topology.prefix, how)
-            _notes(session, found, plan, source.url)
-            if same_log and not same_prefix:
-                _warn_of_both(session, plan)
-            if not options.yes:
-                return _show(session, plan, found, one=choice.run_id is not None)
-            if plan.sendings:
-                await target.create_embedded_topics(log)  # a file of an older version has no ledger
-            return await _act(session, resend, plan, per_second)
+        origin = source.head.log if isinstance(source, RecordingLog) else source.url
+    # The source is closed now: a file that this process reads only, it cannot write at the same time.
+    async with target.log() as log:
+        same_log, same_prefix = origin == log.url, session.topology.prefix == target.topology.prefix
+        if options.keep_ids and same_log and same_prefix:
+            what = "a mesh takes a request with the same id for the same request, and ignores it"
+            raise misused(what, "--keep-ids", "Leave it out, or name another mesh with --to-log or --to-topology")
+        resend = Resend(log, target.topology)
+        how = ResendOptions(options.into, options.keep_ids, options.again)
+        plan = await resend.plan(found.requests, session.topology.prefix, how)
+        _notes(session, found, plan, short(source.url))
+        if same_log and not same_prefix:
+            _warn_of_both(session, plan)
+        if not options.yes:
+            moves = choice.run_id is None and not isinstance(source, RecordingLog)
+            return _show(session, plan, found, moves=moves)
+        if plan.sendings:
+            await target.create_embedded_topics(log)  # a file of an older version has no ledger
+        return await _act(session, resend, plan, per_second)
 
 
 def _target(session: Session, options: SendOptions) -> Session:
@@ -92,13 +96,6 @@ async def _choice(
     return RequestChoice(run_id, since_ms, until_ms, wanted, read_count(limits, "requests", REQUESTS_MAX))
 
 
-def _address(source: "ReadLog") -> str:
-    """Return the address of the log from which requests come; that of a recording is in its head."""
-    from mesh.adapters.recording import RecordingLog
-
-    return source.head.log if isinstance(source, RecordingLog) else source.url
-
-
 def _warn_of_both(session: Session, plan: "ResendPlan") -> None:
     """Warn if the mesh whose requests they are reads them from the target's topics, too."""
     ours = {rule.name for rule in session.topology.topics.values() if rule.ingress}
@@ -124,7 +121,8 @@ def _notes(session: Session, found: "FoundRequests", plan: "ResendPlan", where_:
         output.note(f"No such requests on {where_}: nothing to send.")
 
 
-def _show(session: Session, plan: "ResendPlan", found: "FoundRequests", *, one: bool) -> int:
+def _show(session: Session, plan: "ResendPlan", found: "FoundRequests", *, moves: bool) -> int:
+    """Show a plan. `moves`: whether the same command may find other requests later."""
     output = session.output
     if plan.sendings:
         output.print(("would be sent", "bold"))
@@ -135,7 +133,7 @@ def _show(session: Session, plan: "ResendPlan", found: "FoundRequests", *, one: 
     if plan.sendings:
         output.note(f"{counted(len(plan.sendings), 'request')} would be sent; --yes does it")
         times = [request.record.timestamp for request in found.requests]
-        if not one:
+        if moves:
             output.note(("exactly these: ", "dim"), f"--since @{min(times)} --until @{max(times) + 1}")
     return 0
 

@@ -129,6 +129,8 @@ def test_a_recording_is_sent_as_its_log_is(desk: Cli) -> None:
     done = desk("replay", "all.jsonl", "--resend", "--type", "hello", "--yes")
     assert (done.code, done.out) == (0, "✓ 1 request sent\n"), done.err
     assert len(on_topics(desk, "hellos")) == 2
+    again = desk("replay", "all.jsonl", "--resend", "--again", "--type", "hello")
+    assert "exactly these" not in again.err, "a file stays as it is"
     assert "sent before" in desk("replay", "all.jsonl", "--resend", "--type", "hello").err
     kept = desk("replay", "all.jsonl", "--resend", "--keep-ids")
     assert (kept.code, "a mesh takes a request with the same id for the same request" in kept.err) == (2, True)
