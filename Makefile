@@ -84,4 +84,4 @@ release: .venv/.dev  ## try a release: version, changelog, wheel, the wheel in a
 	$(BIN)/python scripts/release $(VERSION) $(GO)
 
 clean:           ## remove what was built and the demo's data
-	rm -rf .venv .mesh .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build .coverage
+	rm -rf .venv .mesh .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build .coverage*
