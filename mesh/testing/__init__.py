@@ -43,6 +43,8 @@ NOW_MS = 1_767_225_600_000
 """The time of a context unless a test gives another: 2026-01-01 00:00 UTC."""
 DRAIN_TIMEOUT_MS = 1_000
 """Time for running agents at the end of a test; shorter than in production."""
+BOARD_TIMEOUT_MS = 10_000
+"""A machine that runs other tests at once is no outage of the board."""
 
 
 class MeshTest:
@@ -89,6 +91,7 @@ class MeshTest:
             log=f"sqlite:{Path(folder) / 'mesh.db'}",
             session_timeout_ms=5_000,
             drain_timeout_ms=DRAIN_TIMEOUT_MS,
+            board_timeout_ms=BOARD_TIMEOUT_MS,
         )
         self.log = open_log(settings)
         self.board = open_board(settings, self.topology.prefix, beside=self.log)

@@ -13,7 +13,7 @@ from mesh.core.protocol.record import NewRecord, Record, TopicPartition
 from mesh.core.topology.model import Topology
 from mesh.settings import Settings
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 @pytest.fixture

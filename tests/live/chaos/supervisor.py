@@ -11,7 +11,7 @@ from typing import NamedTuple
 from bench.mesh_processes import Child
 from mesh.cli.framework.failure import BUG_REMEDY
 
-PATIENCE_S = 90.0
+PATIENCE_S = 180.0
 FAILPOINT = "tests.live.chaos.failpoint"
 LIMITS = ("files:", "memory:")
 """Points that leave a process too little to live on. It may end then, if it names the limit and not a bug."""

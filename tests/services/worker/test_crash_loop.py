@@ -16,7 +16,7 @@ from mesh.adapters.ports import Log
 from mesh.app.wiring import topic_specs
 from mesh.core.protocol.event import Event
 from mesh.core.task.poison import decode
-from tests.services.conftest import append, read_all, settled
+from tests.services.conftest import DEADLINE_S, append, read_all, settled
 from tests.services.worker.counting_agents import TOPOLOGY, answers, task, until
 from tests.services.worker.poison_agents import CANCELS_ALL
 
@@ -72,7 +72,7 @@ class Workers:
             self._stopping = True
             for pid in self.pids.values():
                 os.kill(pid, signal.SIGTERM)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(DEADLINE_S):
                 await asyncio.gather(*self._tasks)
 
 
@@ -176,7 +176,7 @@ def _more(workers: Workers, begun: int, deaths: int) -> bool:
 async def answers_of(log: Log, numbers: list[int]) -> list[Event]:
     """The first answer of each of these tasks; one that was repeated has several."""
     found: dict[str, Event] = {}
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_S):
         while len(found) < len(numbers):
             for answer in await answers(log, len(await read_all(log, TOPOLOGY.inbox)) or 1):
                 found.setdefault(answer.task_id, answer)
