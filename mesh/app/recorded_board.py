@@ -1,12 +1,14 @@
 """The past of a mesh's board, wherever it is stored: in the log's own file, or mirrored on the log."""
 
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from mesh.adapters.ports import ReadLog
-from mesh.core.board.past_values import PastBoard, PastValue
+from mesh.adapters.sqlite.stored_past import StoredPast
+from mesh.core.board.past_values import PastValue
 from mesh.core.topology.model import Topology
-from mesh.operations.replay.past_board import read_past_board
+from mesh.operations.replay.past_board import read_past_into
 from mesh.operations.replay.task_answers import Period
 
 if TYPE_CHECKING:
@@ -16,8 +18,11 @@ END_MS = 2**53
 """Later than every time of a log."""
 
 
-async def recorded_board(log: ReadLog, topology: Topology, settings: "Settings", period: Period) -> PastBoard:
-    """Return the board as it stood at any time of a period. Raises LogUnavailable."""
+@asynccontextmanager
+async def recorded_board(
+    log: ReadLog, topology: Topology, settings: "Settings", period: Period
+) -> AsyncGenerator[StoredPast]:
+    """Give the board as it stood at any time of a period, in a temporary file. Raises LogUnavailable."""
     embedded: Iterable[PastValue] = ()
     if log.url.startswith("sqlite:") and settings.board in ("", settings.log):
         from mesh.adapters.sqlite.board_history import read_past_values
@@ -26,4 +31,6 @@ async def recorded_board(log: ReadLog, topology: Topology, settings: "Settings",
         if isinstance(log, StoredTopics):
             until_ms = END_MS if period.until_ms is None else period.until_ms
             embedded = read_past_values(log.readable, settings.board_prefix or topology.prefix, until_ms)
-    return await read_past_board(log, topology, period, embedded)
+    with StoredPast(period.since_ms or 0) as past:
+        await read_past_into(past, log, topology, period, embedded)
+        yield past

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Set, Sized
 from functools import cache, lru_cache
 from itertools import groupby
+from operator import add
 from typing import Any, Final
 
 from mesh.core.secret_formats import FORMATS, HIDDEN, SECRET_NAME
@@ -72,14 +73,21 @@ class _Value:
 
     def mask(self, name: str, value: Any, depth: int = 0) -> Any:
         self.left -= ITEM_CHARS
-        if value is None or isinstance(value, int | float):
+        kind = value.__class__
+        if kind is str:
+            return self._text(name, value)
+        if value is None or kind is bool:
+            return value
+        if isinstance(value, int | float):
             return HIDDEN if _is_secret_number(name, value) else value
-        if isinstance(value, Mapping) and depth < DEPTH_MAX:
+        if (kind is dict or isinstance(value, Mapping)) and depth < DEPTH_MAX:
             return self._mapping(name, value, depth + 1)
         if isinstance(value, list | tuple | Set) and depth < DEPTH_MAX:
             return self._items(name, value, depth + 1)
-        text = value if isinstance(value, str) else str(value)
-        if text and SECRET_NAME.search(name):
+        return self._text(name, value if isinstance(value, str) else str(value))
+
+    def _text(self, name: str, text: str) -> str:
+        if text and _is_secret_name(name):
             return HIDDEN
         chars_max = max(0, self.left)
         self.left -= len(text)
@@ -87,7 +95,7 @@ class _Value:
 
     def _mapping(self, name: str, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        secret = SECRET_NAME.search(name)
+        secret = _is_secret_name(name)
         for count, (key, inner) in enumerate(value.items()):
             if self.left <= 0:
                 return {**found, "…": f"[cut: {len(value) - count:,} more]"}
@@ -111,17 +119,21 @@ class _Value:
 def _is_secret_number(name: str, value: float | None) -> bool:
     """Whether a number is a secret: counts of tokens and numbers below 100 are not."""
     number = value is not None and not isinstance(value, bool) and not -100 < value < 100
-    return number and SECRET_NAME.search(name) is not None and not name.lower().endswith(("token", "tokens"))
+    return number and _is_secret_name(name) and not name.lower().endswith(("token", "tokens"))
 
 
 def _names_next(text: str, items: Sized) -> bool:
     """Whether an item names a secret that the next item holds: an option of a command, or the first of a pair."""
-    return (text.startswith("-") or len(items) == 2) and SECRET_NAME.search(text) is not None
+    return (text.startswith("-") or len(items) == 2) and _is_secret_name(text)
+
+
+def _is_secret_name(text: str) -> bool:
+    return _is_short_secret_name(text) if len(text) <= SHORT_CHARS_MAX else SECRET_NAME.search(text) is not None
 
 
 def _start(text: str, chars_max: int) -> str:
-    if len(text) <= chars_max:
-        return _search(text)
+    if (length := len(text)) <= chars_max:
+        return _search_short(text) if length <= SHORT_CHARS_MAX else _search_formats(text)
     kept = text[:chars_max]
     if kept and not kept[-1].isspace():
         kept = kept[: -len(kept[-TAIL_CHARS_MAX:].split()[-1])]
@@ -146,7 +158,15 @@ def _search_formats(text: str) -> str:
 @lru_cache(maxsize=8_192)
 def _search_short(text: str) -> str:
     """As `_search_formats`. Names of fields and short values come again and again."""
+    lowered = text.lower()
+    if _BEGINNINGS.isdisjoint(lowered) and _BEGINNINGS.isdisjoint(map(add, lowered, lowered[1:])):
+        return text
     return _search_formats(text)
+
+
+@lru_cache(maxsize=8_192)
+def _is_short_secret_name(text: str) -> bool:
+    return SECRET_NAME.search(text) is not None
 
 
 @cache
@@ -158,3 +178,5 @@ def _compile(pattern: str) -> re.Pattern[str]:
 _FORMATS: Final = tuple(
     (hints, tuple((row.pattern, row.shown) for row in rows)) for hints, rows in groupby(FORMATS, lambda row: row.hints)
 )
+_BEGINNINGS: Final = frozenset(hint[:2] for hints, _ in _FORMATS for hint in hints)
+"""The first two characters of each hint; a text without any of these has no hint."""

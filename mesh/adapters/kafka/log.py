@@ -94,8 +94,9 @@ class KafkaLog(KafkaReadLog):
 
     # -------------------------------------------------------------------------------------------------------- topics
 
-    def _reads_only(self) -> bool:
-        return False
+    async def committed(self, group: str, topic: str) -> Mapping[int, Commit]:
+        """See `Log.committed`. Raises NotFound for an unknown topic, LogUnavailable where it may not be read."""
+        return await self._commits(group, topic)
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> Sequence[str]:
         """See `Log.create_topics`. Three replicas, of which two must be in sync, where there are three brokers.

@@ -116,25 +116,24 @@ class KafkaReadLog:
 
         Without the right to describe the group there is no commit, and a warning names what it takes.
         """
-        count = (await self._partitions([topic]))[topic]
-        partitions = [TopicPartition(topic, partition) for partition in range(count)]
         try:
-            stored = await self._admin().committed(group, partitions)
+            return await self._commits(group, topic)
         except LogUnavailable as error:
-            if not self._reads_only() or not isinstance(error.__cause__, GroupAuthorizationFailedError):
+            if not isinstance(error.__cause__, GroupAuthorizationFailedError):
                 raise
             _log.warning("the commits of a group may not be read", group=group, remedy=error.remedy)
             return {}
+
+    async def _commits(self, group: str, topic: str) -> Mapping[int, Commit]:
+        count = (await self._partitions([topic]))[topic]
+        partitions = [TopicPartition(topic, partition) for partition in range(count)]
+        stored = await self._admin().committed(group, partitions)
         return {tp.partition: commit for tp, commit in sorted(stored.items())}
 
     def reader(self, positions: Mapping[TopicPartition, int]) -> KafkaReader:
         """See `Log.reader`."""
         reader = KafkaReader(self._connection, self._admin(), positions, record_bytes_max=self._record_bytes_max)
         return self._tracked(reader)
-
-    def _reads_only(self) -> bool:
-        """Return whether nothing that is written depends on an answer."""
-        return True
 
     async def _partitions(self, names: Sequence[str]) -> dict[str, int]:
         """Return the partition counts of these topics. Raises NotFound, naming all that are missing."""

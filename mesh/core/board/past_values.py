@@ -9,7 +9,7 @@ The times are those of one clock: the log's for records of mesh.board, the file'
 
 from bisect import bisect_right
 from collections.abc import Container, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from mesh.core.board.changelog import counter_of, incarnation_of
 
@@ -24,6 +24,22 @@ class PastValue(NamedTuple):
     by: str = ""
 
 
+class Past(Protocol):
+    """What `PastBoard` does, wherever the values are."""
+
+    def take(self, value: PastValue) -> None:
+        """See PastBoard."""
+
+    def at(self, key: str, at_ms: int, *, but: Container[str] = ()) -> PastValue | None:
+        """See PastBoard."""
+
+    def values(self, at_ms: int, *, but: Container[str] = ()) -> Sequence[PastValue]:
+        """See PastBoard."""
+
+    def history(self, key: str, at_ms: int, *, but: Container[str] = ()) -> Sequence[PastValue]:
+        """See PastBoard."""
+
+
 class PastBoard:
     """The values of all keys from `since_ms` on, with the newest one from before for each. Earlier ones are dropped."""
 
@@ -34,7 +50,7 @@ class PastBoard:
     def take(self, value: PastValue) -> None:
         """Add a value, in the order of times. One that an older version brings late is dropped."""
         past = self._past.setdefault(value.key, [])
-        if past and _is_older(value.version, past[-1].version):
+        if past and is_older(value.version, past[-1].version):
             return
         if past and value.at_ms <= self._since_ms:
             past.clear()
@@ -62,5 +78,6 @@ class PastBoard:
                 yield past[place - 1]
 
 
-def _is_older(version: str, standing: str) -> bool:
+def is_older(version: str, standing: str) -> bool:
+    """Whether a version came before another one of the same board."""
     return incarnation_of(version) == incarnation_of(standing) and counter_of(version) < counter_of(standing)

@@ -9,6 +9,7 @@ which is no attribute. A record that holds no event has `unreadable` with code a
 """
 
 from base64 import b64encode
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -21,14 +22,19 @@ from mesh.core.protocol.record import Headers, Record, coordinates
 
 _ATTRIBUTE: Final = "ce_"
 _CONTENT_TYPE: Final = "content-type"
-_ORIGIN: Final = "mesh-origin"
+_ORIGIN_ATTRIBUTE: Final = "meshorigin"
 _INTEGERS: Final = frozenset({"meshdepth", "meshtokens", "meshattempt", "meshwaitedms"})
 _KNOWN: Final = frozenset({PACKED, *(name for name, _ in HEADERS)})
 
 
-def record_json(record: Record) -> dict[str, Any]:
-    """Return a record as values for orjson, one line when it is written. Bytes that are not text are in base64."""
-    event = read_event(record)
+def record_json(
+    record: Record, event: Event | Unreadable | None = None, headers: Headers | None = None
+) -> dict[str, Any]:
+    """Return a record as values for orjson, one line when it is written. Bytes that are not text are in base64.
+
+    `event`: what `read_event` made of it, and `headers`: what `event_headers` made of that, if they are known.
+    """
+    event = read_event(record) if event is None else event
     place = {
         "topic": record.topic,
         "partition": record.partition,
@@ -44,18 +50,30 @@ def record_json(record: Record) -> dict[str, Any]:
             **place,
             **_others(record.headers),
         }
-    return {**_attributes(record, event), **place, **_others(_foreign(record))}
+    written = event_headers(event) if headers is None else headers
+    return {**_attributes(record, event, written), **place, **_others(_foreign(record))}
 
 
-def _attributes(record: Record, event: Event) -> dict[str, Any]:
-    here = coordinates(record).encode()  # an event without an origin gets that of its record
+def _attributes(record: Record, event: Event, headers: Headers) -> dict[str, Any]:
+    here = coordinates(record)  # an event without an origin gets that of its record
     found: dict[str, Any] = {}
-    for name, value in event_headers(event):
-        if name != _CONTENT_TYPE and (name, value) != (_ORIGIN, here):
-            text, short = value.decode("utf-8", "replace"), name.removeprefix(_ATTRIBUTE).replace("-", "")
-            found[short] = int(text) if short in _INTEGERS and text.isdigit() else text
+    for name, value in headers:
+        if name == _CONTENT_TYPE:
+            continue
+        attribute, is_integer = _attribute_of(name)
+        text = value.decode("utf-8", "replace")
+        found[attribute] = int(text) if is_integer and text.isdigit() else text
+    if found.get(_ORIGIN_ATTRIBUTE) == here:
+        del found[_ORIGIN_ATTRIBUTE]
     found["datacontenttype"] = event.content_type
     return {**found, **_data(event.data, json=is_json(event.content_type) or event.content_type == BATCH)}
+
+
+@lru_cache(maxsize=1_024)
+def _attribute_of(header: str) -> tuple[str, bool]:
+    """Return the name of a header's attribute, and whether it is a number."""
+    name = header.removeprefix(_ATTRIBUTE).replace("-", "")
+    return name, name in _INTEGERS
 
 
 def _foreign(record: Record) -> Headers:

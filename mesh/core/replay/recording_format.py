@@ -17,6 +17,7 @@ from base64 import b64decode
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -26,7 +27,7 @@ from mesh.core.expression.field_path import Path
 from mesh.core.protocol.codec import Unreadable, event_headers, plain_headers, read_event
 from mesh.core.protocol.event import BATCH, Event, rfc3339
 from mesh.core.protocol.headers import HEADERS
-from mesh.core.protocol.record import Headers, Record, StoredRecord, UnreadValue, coordinates
+from mesh.core.protocol.record import Headers, PackedHeaders, Record, StoredRecord, UnreadValue, coordinates
 from mesh.core.protocol.record_json import bytes_json, record_json
 from mesh.core.protocol.timestamps import parse_time
 from mesh.core.redaction import CHARS_MAX, mask_value
@@ -40,6 +41,7 @@ PAYLOAD_CHARS_MAX: Final = 16 * 1_048_576
 _PLACE: Final = frozenset({"topic", "partition", "offset", "logtime", "key", "key_base64", "headers"})
 _PAYLOAD: Final = frozenset({"data", "data_base64", "text", "tombstone", "unread"})
 _OWN: Final = _PLACE | _PAYLOAD
+_OWN_HEADERS: Final = frozenset(f"ce_{name}" for name in _OWN)
 _HEADER_OF: Final = {
     name.removeprefix("ce_").replace("-", ""): name for name, _ in HEADERS if name != "content-type"
 } | {"datacontenttype": "content-type"}
@@ -244,9 +246,14 @@ def record_line(record: Record) -> bytes:
         record = StoredRecord(*_place(record), record.timestamp, record.key, record.value, headers)
     place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
     event = read_event(record)
-    view = {} if isinstance(event, Unreadable) else record_json(record)
-    if isinstance(event, Event) and not isinstance(record.value, UnreadValue) and _is_plain(record, event):
-        return _line({**place, **view, **_text(record.value or b"")})
+    view: dict[str, Any] = {}
+    if isinstance(event, Event):
+        if event.origin == coordinates(record):  # what it gets when it is read
+            event.origin = ""
+        written = event_headers(event)
+        view = record_json(record, event, written)
+        if not isinstance(record.value, UnreadValue) and _is_plain(record, written):
+            return _line({**place, **view, **_text(record.value or b"")})
     return _line(
         {
             **place,
@@ -263,20 +270,31 @@ def _place(record: Record) -> tuple[str, int, int]:
     return record.topic, record.partition, record.offset
 
 
-def _is_plain(record: Record, event: Event) -> bool:
-    """Whether the attributes of an event restore all of its record."""
-    here = ("mesh-origin", coordinates(record).encode())
-    headers = [header for header in event_headers(event) if header != here]
-    own = list(record.headers)
+def _is_plain(record: Record, written: Headers) -> bool:
+    """Whether the attributes of an event restore all of its record. `written`: the headers that they give."""
+    if _same_headers(record.headers, written):
+        return _names_are_plain(tuple(name for name, _ in written))
+    headers, own = list(written), list(record.headers)
     foreign = own[len(headers) :]
-    names = {f"ce_{name}" for name in _OWN}
     return (
         own[: len(headers)] == headers
-        and not any(name in names for name, _ in own)
+        and _names_are_plain(tuple(name for name, _ in own))
         and len(dict(foreign)) == len(foreign)
         and all(value is not None and _is_text(value) for _, value in foreign)
         and not any(name.endswith("_base64") or name in _OTHERS or name.startswith("ce_") for name, _ in foreign)
     )
+
+
+def _same_headers(one: Headers, other: Headers) -> bool:
+    if isinstance(one, PackedHeaders) and isinstance(other, PackedHeaders):
+        return one.names == other.names and [*one.values] == [*other.values]
+    return list(one) == list(other)
+
+
+@lru_cache(maxsize=1_024)
+def _names_are_plain(headers: tuple[str, ...]) -> bool:
+    """Whether no header would be a field of the line that has another meaning."""
+    return _OWN_HEADERS.isdisjoint(headers)
 
 
 def _is_text(value: bytes) -> bool:

@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 from mesh.adapters.ports import ReadLog
 from mesh.core.board.changelog import BoardChange, read_board_record
-from mesh.core.board.past_values import PastBoard, PastValue
+from mesh.core.board.past_values import Past, PastBoard, PastValue
 from mesh.core.topology.model import Topology
 from mesh.operations.replay.task_answers import Period, bounds_in
 from mesh.runtime.log_reader import read_records
@@ -19,6 +19,14 @@ async def read_past_board(
     `embedded`: the same of a board in the log's own file, which is not mirrored on the log. Raises LogUnavailable.
     """
     past = PastBoard(period.since_ms or 0)
+    await read_past_into(past, log, topology, period, embedded)
+    return past
+
+
+async def read_past_into(
+    past: Past, log: ReadLog, topology: Topology, period: Period, embedded: Iterable[PastValue] = ()
+) -> None:
+    """Read the same into what keeps it."""
     for value in embedded:
         past.take(value)
     if topology.board in await log.topics():
@@ -28,4 +36,3 @@ async def read_past_board(
                 change = read_board_record(record)
                 if isinstance(change, BoardChange):
                     past.take(PastValue(change.key, change.value, change.version, record.timestamp, change.by))
-    return past

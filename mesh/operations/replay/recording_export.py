@@ -192,7 +192,7 @@ class _Exporter:
             self._note_gap("no record of the chosen runs is left on the inbox")
         for topic in self._published:
             async for record in self._read(topic, await self._window(topic)):
-                if self._chosen.has(_run_of(record, dead=topic == topology.dead)):
+                if self._chosen.marks is None or self._chosen.has(_run_of(record, dead=topic == topology.dead)):
                     yield record
         for topic in self._ingress:
             async for record in self._requests(topic):

@@ -71,8 +71,8 @@ async def _plan(
     )
     rerun = rerun_of(recorded, topology, patches=patches, from_task=from_task)
     at_ms = recorded.requests[0].at_ms
-    past = await recorded_board(log, session.topology, session.settings, Period(at_ms, at_ms))
-    return recorded, rerun._replace(board=past.values(at_ms, but=recorded.writers))
+    async with recorded_board(log, session.topology, session.settings, Period(at_ms, at_ms)) as past:
+        return recorded, rerun._replace(board=past.values(at_ms, but=recorded.writers))
 
 
 async def _repeated(
