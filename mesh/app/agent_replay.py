@@ -17,7 +17,7 @@ from mesh.adapters.memory_board import BoardAtMoment
 from mesh.adapters.ports import Board
 from mesh.adapters.sqlite import SqliteBoard, SqliteLog
 from mesh.core.board.changelog import BoardChange
-from mesh.core.board.past_values import Past
+from mesh.core.board.past_values import BoardPast
 from mesh.core.protocol.event import Event
 from mesh.core.replay.answer_diff import NOTHING, Ignored, answer_differences, verdict_of
 from mesh.core.task.agent import Agent
@@ -54,7 +54,7 @@ async def replay_agent(
     name: str,
     agent: Agent,
     batches: AsyncIterable[Sequence[TaskAnswer]],
-    past: Past,
+    past: BoardPast,
     *,
     on_result: Callable[[Compared], None],
     jobs: int = 0,
@@ -127,7 +127,7 @@ class _Calls:
         environment: Environment,
         spec: AgentSpec,
         agent: Agent,
-        past: Past,
+        past: BoardPast,
         ignored: Ignored,
         on_result: Callable[[Compared], None],
     ) -> None:

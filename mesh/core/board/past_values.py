@@ -24,7 +24,7 @@ class PastValue(NamedTuple):
     by: str = ""
 
 
-class Past(Protocol):
+class BoardPast(Protocol):
     """What `PastBoard` does, wherever the values are."""
 
     def take(self, value: PastValue) -> None:

@@ -17,7 +17,6 @@ from base64 import b64decode
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -273,12 +272,12 @@ def _place(record: Record) -> tuple[str, int, int]:
 def _is_plain(record: Record, written: Headers) -> bool:
     """Whether the attributes of an event restore all of its record. `written`: the headers that they give."""
     if _same_headers(record.headers, written):
-        return _names_are_plain(tuple(name for name, _ in written))
+        return _OWN_HEADERS.isdisjoint(name for name, _ in written)
     headers, own = list(written), list(record.headers)
     foreign = own[len(headers) :]
     return (
         own[: len(headers)] == headers
-        and _names_are_plain(tuple(name for name, _ in own))
+        and _OWN_HEADERS.isdisjoint(name for name, _ in own)
         and len(dict(foreign)) == len(foreign)
         and all(value is not None and _is_text(value) for _, value in foreign)
         and not any(name.endswith("_base64") or name in _OTHERS or name.startswith("ce_") for name, _ in foreign)
@@ -289,12 +288,6 @@ def _same_headers(one: Headers, other: Headers) -> bool:
     if isinstance(one, PackedHeaders) and isinstance(other, PackedHeaders):
         return one.names == other.names and [*one.values] == [*other.values]
     return list(one) == list(other)
-
-
-@lru_cache(maxsize=1_024)
-def _names_are_plain(headers: tuple[str, ...]) -> bool:
-    """Whether no header would be a field of the line that has another meaning."""
-    return _OWN_HEADERS.isdisjoint(headers)
 
 
 def _is_text(value: bytes) -> bool:

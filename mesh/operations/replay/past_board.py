@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 from mesh.adapters.ports import ReadLog
 from mesh.core.board.changelog import BoardChange, read_board_record
-from mesh.core.board.past_values import Past, PastBoard, PastValue
+from mesh.core.board.past_values import BoardPast, PastBoard, PastValue
 from mesh.core.topology.model import Topology
 from mesh.operations.replay.task_answers import Period, bounds_in
 from mesh.runtime.log_reader import read_records
@@ -24,7 +24,7 @@ async def read_past_board(
 
 
 async def read_past_into(
-    past: Past, log: ReadLog, topology: Topology, period: Period, embedded: Iterable[PastValue] = ()
+    past: BoardPast, log: ReadLog, topology: Topology, period: Period, embedded: Iterable[PastValue] = ()
 ) -> None:
     """Read the same into what keeps it."""
     for value in embedded:
