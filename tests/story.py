@@ -17,7 +17,7 @@ ELSE = "…"
 MARK = "\x1e"
 SLOW = "no answer yet: "
 """Begin of a line of `mesh publish --wait` on a machine that has much else to do."""
-DEADLINE_S = 300
+DEADLINE_S = 900
 
 
 class Told(NamedTuple):
