@@ -27,6 +27,7 @@ from mesh.core.state.checkpoint import CheckpointUnreadable, CommitNote, read_no
 from mesh.core.topology.model import SERVICE_GROUPS, Topology
 from mesh.core.verification.publish_index import mark
 from mesh.core.verification.verifier import published_topics
+from mesh.operations.run_places import RunPlaces, read_places
 from mesh.runtime.log_reader import bounds_between, read_batches, records_at
 from mesh.runtime.topology_store import read_kept
 
@@ -56,6 +57,8 @@ class ChosenRuns(NamedTuple):
     run_id: str = ""
     described: Mapping[str, Any] = {}
     """Options by which they were chosen, for the head."""
+    places: RunPlaces | None = None
+    """Where the records of the only run are, if that is known."""
 
     def has(self, run_id: str) -> bool:
         """Whether a run is chosen."""
@@ -185,9 +188,10 @@ class _Exporter:
         for topic in (topology.topologies, topology.control):
             async for record in self._read(topic, self._bounds.get(topic, {})):
                 yield record
-        async for record in self._read(topology.inbox, self._homes(topology.inbox)):
-            if self._takes(record):
-                yield record
+        async with aclosing(self._inbox()) as inbox:
+            async for record in inbox:
+                if self._takes(record):
+                    yield record
         if self._first_ms is None:
             self._note_gap("no record of the chosen runs is left on the inbox")
         for topic in self._published:
@@ -199,6 +203,19 @@ class _Exporter:
                 yield record
         async for record in self._board():
             yield record
+
+    async def _inbox(self) -> AsyncGenerator[Record]:
+        """Yield the records of the inbox among which the chosen ones are."""
+        topic, places = self._topology.inbox, self._chosen.places
+        if places is None:
+            stored = self._read(topic, self._homes(topic))
+        else:
+            stored = read_places(self._log, topic, {places.home: [*places.inbox, *places.common]})
+        ends = self._bounds[topic]
+        async with aclosing(stored) as records:
+            async for record in records:
+                if record.offset < ends[record.partition].end:
+                    yield record
 
     def _homes(self, topic: str) -> Mapping[int, Bounds]:
         """Return the partitions that hold the chosen runs."""

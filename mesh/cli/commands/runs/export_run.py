@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mesh.core.replay.recording_format import Masking
     from mesh.core.selection.where import Where
     from mesh.operations.replay.recording_export import ChosenRuns
+    from mesh.operations.runs import Runs
 
 CHUNK_BYTES: Final = 65_536
 
@@ -48,7 +49,8 @@ async def export_runs(
     """Write a run, or the runs whose request fits, as a recording: JSON Lines on standard output.
 
     The file holds the topology and each record of the runs with its place. Every command that only reads takes it as
-    --log recording:FILE, and needs no log then. Secrets in payloads are masked.
+    --log recording:FILE, and needs no log then. Secrets in payloads are masked. --where reads the payload and the
+    attributes of the request; how a run went on says `mesh run list --where`.
     """
     from mesh.app.embedded_board import embedded_changes
     from mesh.cli.commands.version import number
@@ -109,11 +111,10 @@ async def _chosen(
     """Find the runs to export. Raises NotFound if there are none."""
     from mesh.core.errors import NotFound
     from mesh.core.selection.where import event_attributes, payloads_of
-    from mesh.operations.replay.recording_export import ChosenRuns, RunMarks, runs_where
+    from mesh.operations.replay.recording_export import ChosenRuns, runs_where
 
     if run is not None:
-        found = (await find_runs(session, log, lambda runs: runs.find(run))).run_id
-        return ChosenRuns(RunMarks([found]), found, {"run": found})
+        return await find_runs(session, log, lambda runs: _one(runs, run))
 
     def wanted(record: "Record", event: "Event") -> bool:
         payloads = {} if condition is None else payloads_of(event.type, event.content_type, event.data)
@@ -124,6 +125,14 @@ async def _chosen(
     if not len(marks):
         raise NotFound("no run has a request that fits", where=log.url, remedy="`mesh run list` shows the latest")
     return ChosenRuns(marks, "", {"where": text, "since_ms": since_ms, "until_ms": until_ms, "runs": len(marks)})
+
+
+async def _one(runs: "Runs", name: str) -> "ChosenRuns":
+    """Choose one run, and find its places."""
+    from mesh.operations.replay.recording_export import ChosenRuns, RunMarks
+
+    run_id = (await runs.find(name)).run_id
+    return ChosenRuns(RunMarks([run_id]), run_id, {"run": run_id}, await runs.finder.places(run_id))
 
 
 def _path(session: Session, text: str) -> Path:
