@@ -1,10 +1,13 @@
 """Take every run of a recording again: recordings as tests."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from mesh.adapters.ports import ReadLog
 from mesh.adapters.recording import RecordingLog, recorded_head
+from mesh.adapters.sqlite.run_index import MEMORY, RunIndexFile
 from mesh.app.sandbox import rerun_of, run_in_sandbox
 from mesh.core.errors import InvalidInput
 from mesh.core.replay.answer_diff import NOTHING, Ignored
@@ -15,6 +18,8 @@ from mesh.operations.replay.past_board import read_past_board
 from mesh.operations.replay.run_facts import RunFacts, read_run_facts
 from mesh.operations.replay.run_replay import recorded_runs
 from mesh.operations.replay.task_answers import Period
+from mesh.operations.run_index import RunIndex, identity_of
+from mesh.operations.runs import Runs
 
 
 class Repetition(NamedTuple):
@@ -44,16 +49,29 @@ async def replay_recording(
             what = f"the recording is cut: {log.flaw}"
             remedy = "Export the run again; `mesh replay` shows what is in it"
             raise InvalidInput(what, code="unparseable", where=str(path), remedy=remedy)
-        for name in await recorded_runs(log, known):
-            recorded = await read_run_facts(log, known, name)
-            rerun = rerun_of(recorded, topology)
-            at_ms = recorded.requests[0].at_ms
-            past = await read_past_board(log, known, Period(at_ms, at_ms))
-            rerun = rerun._replace(board=past.values(at_ms, but=recorded.writers))
-            new = await run_in_sandbox(topology, agents, rerun, timeout_s=timeout_s)
-            yield Repetition(recorded, new, run_diff(side_of(recorded), side_of(new), ignored))
+        past = await read_past_board(log, known, Period())
+        async with indexed_runs(log, known) as runs:
+            for name in await recorded_runs(log, known):
+                recorded = await read_run_facts(log, known, name, runs=runs)
+                at_ms = recorded.requests[0].at_ms
+                rerun = rerun_of(recorded, topology, board=past.values(at_ms, but=recorded.writers))
+                new = await run_in_sandbox(topology, agents, rerun, timeout_s=timeout_s)
+                yield Repetition(recorded, new, run_diff(side_of(recorded), side_of(new), ignored))
     finally:
         await log.close()
+
+
+@asynccontextmanager
+async def indexed_runs(log: ReadLog, topology: Topology) -> AsyncIterator[Runs]:
+    """Index all runs of a recording in memory, for a look at each of them. They keep payloads."""
+    file = RunIndexFile(MEMORY)
+    file.open(identity_of(topology, await log.topics()))
+    try:
+        index = RunIndex(log, topology, file)
+        await index.catch_up()
+        yield Runs(log, topology, finder=index, payloads=True)
+    finally:
+        file.close()
 
 
 def side_of(facts: RunFacts) -> RunSide:

@@ -39,7 +39,8 @@ class _SpanReader:
         while behind := [
             partition for partition, each in self._wanted.items() if self._positions[partition] < each.end
         ]:
-            records = await self._reader.poll(records_max=RECORDS_MAX, wait_ms=WAIT_MS)
+            left = sum(self._wanted[partition].end - self._positions[partition] for partition in behind)
+            records = await self._reader.poll(records_max=min(RECORDS_MAX, left), wait_ms=WAIT_MS)
             await asyncio.sleep(0)
             before, self._positions = self._positions, {tp: self._reader.position(tp) for tp in self._wanted}
             if any(self._positions[partition] > each.end for partition, each in self._wanted.items()):

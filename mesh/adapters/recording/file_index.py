@@ -185,6 +185,9 @@ class FileIndex:
                 file.seek(position)
                 text = file.readline(LINE_BYTES_MAX)
                 position += len(text)
+                place = _PLACE.match(text)
+                if place is not None and int(place[3]) < offset:
+                    continue
                 record = read_record(text, str(self.path), line)
                 if record.offset >= offset:
                     yield record

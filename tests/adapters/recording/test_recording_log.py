@@ -11,6 +11,7 @@ from mesh.adapters.recording import RecordingLog, recorded_head
 from mesh.core.errors import InvalidInput, LogUnavailable, NotFound
 from mesh.core.protocol.record import StoredRecord, TopicPartition
 from mesh.core.replay.recording_format import RecordingHead, end_line, record_line
+from mesh.runtime.log_reader import read_batches
 from tests.adapters.log_kit import read
 from tests.core.replay.test_recording_format import TOPOLOGY
 
@@ -217,4 +218,15 @@ async def test_a_poll_that_passes_a_gap_does_not_wait(write: Write) -> None:
     async with asyncio.timeout(10):
         assert await reader.poll(records_max=1, wait_ms=60_000) == []
     assert reader.position(TopicPartition(INBOX, 1)) == 9
+    await log.close()
+
+
+async def test_a_span_is_read_without_the_records_around_it(write: Write) -> None:
+    """So that a look at each run of a long file does not read the file for each."""
+    path = write([stored(0, 1), stored(0, 2), stored(0, 3)])
+    for number in (b"1", b"3"):
+        path.write_bytes(path.read_bytes().replace(b'"data":' + number, b'"data":x'))
+    log = await opened(path)
+    batches = [batch async for batch in read_batches(log, INBOX, {0: Bounds(2, 3)})]
+    assert [record.offset for batch in batches for record in batch] == [2]
     await log.close()

@@ -50,12 +50,14 @@ def print_replay(session: Session, found: RunReplay, breaks: Callable[[Step], bo
 
 async def print_recording(session: Session) -> int:
     """Print every step of every run in the recording that the session reads, in the order of their requests."""
-    async with session.read_log() as log:
-        names = await recorded_runs(log, session.topology)
-    for n, name in enumerate(names):
-        if n:
-            session.output.print()
-        await print_steps(session, name)
+    from mesh.app.recording_replay import indexed_runs
+
+    topology = session.topology
+    async with session.read_log() as log, indexed_runs(log, topology) as runs:
+        for n, name in enumerate(await recorded_runs(log, topology)):
+            if n:
+                session.output.print()
+            print_replay(session, await replay_run(log, topology, name, runs=runs))
     return 0
 
 
