@@ -1,13 +1,11 @@
 """Take every run of a recording again: recordings as tests."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import NamedTuple
 
-from mesh.adapters.ports import ReadLog
 from mesh.adapters.recording import RecordingLog, recorded_head
-from mesh.adapters.sqlite.run_index import MEMORY, RunIndexFile
 from mesh.app.sandbox import rerun_of, run_in_sandbox
 from mesh.core.errors import InvalidInput
 from mesh.core.replay.answer_diff import NOTHING, Ignored
@@ -15,11 +13,9 @@ from mesh.core.replay.run_diff import RunDiff, RunSide, run_diff
 from mesh.core.task.agent import Agent
 from mesh.core.topology.model import Topology
 from mesh.operations.replay.past_board import read_past_board
-from mesh.operations.replay.run_facts import RunFacts, read_run_facts
-from mesh.operations.replay.run_replay import recorded_runs
+from mesh.operations.replay.run_facts import RunFacts, facts_of
+from mesh.operations.replay.run_replay import replay_each
 from mesh.operations.replay.task_answers import Period
-from mesh.operations.run_index import RunIndex, identity_of
-from mesh.operations.runs import Runs
 
 
 class Repetition(NamedTuple):
@@ -50,28 +46,15 @@ async def replay_recording(
             remedy = "Export the run again; `mesh replay` shows what is in it"
             raise InvalidInput(what, code="unparseable", where=str(path), remedy=remedy)
         past = await read_past_board(log, known, Period())
-        async with indexed_runs(log, known) as runs:
-            for name in await recorded_runs(log, known):
-                recorded = await read_run_facts(log, known, name, runs=runs)
+        async with aclosing(replay_each(log, known)) as replays:
+            async for replay in replays:
+                recorded = facts_of(replay)
                 at_ms = recorded.requests[0].at_ms
                 rerun = rerun_of(recorded, topology, board=past.values(at_ms, but=recorded.writers))
                 new = await run_in_sandbox(topology, agents, rerun, timeout_s=timeout_s)
                 yield Repetition(recorded, new, run_diff(side_of(recorded), side_of(new), ignored))
     finally:
         await log.close()
-
-
-@asynccontextmanager
-async def indexed_runs(log: ReadLog, topology: Topology) -> AsyncIterator[Runs]:
-    """Index all runs of a recording in memory, for a look at each of them. They keep payloads."""
-    file = RunIndexFile(MEMORY)
-    file.open(identity_of(topology, await log.topics()))
-    try:
-        index = RunIndex(log, topology, file)
-        await index.catch_up()
-        yield Runs(log, topology, finder=index, payloads=True)
-    finally:
-        file.close()
 
 
 def side_of(facts: RunFacts) -> RunSide:

@@ -45,13 +45,12 @@ class RunFacts(NamedTuple):
 
 async def read_run_facts(log: ReadLog, topology: Topology, name: str, *, runs: Runs | None = None) -> RunFacts:
     """Read the run called `name` as `replay_run` does. Raises as that, and NotFound without the run's request."""
-    replay = await replay_run(log, topology, name, runs=runs)
-    replay.require_request()
-    return facts_of(replay)
+    return facts_of(await replay_run(log, topology, name, runs=runs))
 
 
 def facts_of(replay: RunReplay) -> RunFacts:
-    """Return the facts in the steps of a run."""
+    """Return the facts in the steps of a run. Raises NotFound without its request."""
+    replay.require_request()
     events = [step.event for step in replay.steps if step.event is not None]
     tasks: dict[str, Event] = {}
     for step in replay.steps:

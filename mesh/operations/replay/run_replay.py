@@ -1,6 +1,6 @@
 """Read one run from a recording and fold it into steps."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +15,7 @@ from mesh.core.publishing.effect_records import outcome_body
 from mesh.core.replay.steps import TRIMMED, Gap, Step, Steps
 from mesh.core.state.topology_registry import Registry
 from mesh.core.topology.model import Topology
+from mesh.operations.indexed_runs import indexed_runs
 from mesh.operations.run_places import NO_RUN, read_places
 from mesh.operations.runs import Runs
 from mesh.runtime.checkpoint_store import read_checkpoints
@@ -82,6 +83,16 @@ async def replay_run(log: ReadLog, topology: Topology, name: str, *, runs: Runs 
         steps.take(record)
     where = f"{log.url} {topology.inbox}:{history.partition}"
     return RunReplay(history, steps.steps, list(steps.gaps()), bounds, records, kept, where)
+
+
+async def replay_each(log: ReadLog, topology: Topology) -> AsyncGenerator[RunReplay]:
+    """Replay every run of a recording, in the order of their first records. Close the generator.
+
+    The runs are indexed in memory, so that the recording is not read for each of them. Raises as `replay_run`.
+    """
+    async with indexed_runs(log, topology) as runs:
+        for name in await recorded_runs(log, topology):
+            yield await replay_run(log, topology, name, runs=runs)
 
 
 async def recorded_runs(log: ReadLog, topology: Topology) -> list[str]:

@@ -1,6 +1,7 @@
 """`mesh replay RUN`: print the steps of one run."""
 
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from mesh.cli.framework.run_finding import find_runs
@@ -10,7 +11,7 @@ from mesh.cli.views import replay_view, run_view
 from mesh.core.protocol.event import rfc3339
 from mesh.core.replay.steps import Step
 from mesh.core.run.circuit_breaker import NO_BREAKERS
-from mesh.operations.replay.run_replay import RunReplay, recorded_runs, replay_run
+from mesh.operations.replay.run_replay import RunReplay, replay_each, replay_run
 
 if TYPE_CHECKING:
     from mesh.adapters.ports import ReadLog
@@ -50,14 +51,13 @@ def print_replay(session: Session, found: RunReplay, breaks: Callable[[Step], bo
 
 async def print_recording(session: Session) -> int:
     """Print every step of every run in the recording that the session reads, in the order of their requests."""
-    from mesh.app.recording_replay import indexed_runs
-
-    topology = session.topology
-    async with session.read_log() as log, indexed_runs(log, topology) as runs:
-        for n, name in enumerate(await recorded_runs(log, topology)):
-            if n:
+    first = True
+    async with session.read_log() as log, aclosing(replay_each(log, session.topology)) as replays:
+        async for found in replays:
+            if not first:
                 session.output.print()
-            print_replay(session, await replay_run(log, topology, name, runs=runs))
+            print_replay(session, found)
+            first = False
     return 0
 
 

@@ -1,7 +1,7 @@
 """`mesh replay RUN --run`: the functions of today take a recorded run again, on a private mesh."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,12 +26,10 @@ if TYPE_CHECKING:
     from mesh.core.task.agent import Agent
     from mesh.core.topology.model import Topology
     from mesh.operations.replay.run_facts import RunFacts
-    from mesh.operations.runs import Runs
 
 
 async def sandbox_run(session: Session, name: str | None, options: CallOptions) -> int:
     """Run a recorded run again, compare, and print; None: each run of a recording. Returns 1 if something differs."""
-    from mesh.app.recording_replay import indexed_runs
     from mesh.core.dead_letters.patch import parse_patch
     from mesh.operations.replay.run_replay import recorded_runs
 
@@ -40,49 +38,56 @@ async def sandbox_run(session: Session, name: str | None, options: CallOptions) 
     patches = [parse_patch(text) for text in options.set or ()]
     topology = todays_topology(session)
     agents = functions_of(topology, dict(_swap(topology, text) for text in options.agent or ()))
-    async with session.read_log() as log, AsyncExitStack() as exits:
-        names = [name] if name is not None else await recorded_runs(log, session.topology)
-        runs = None if name is not None else await exits.enter_async_context(indexed_runs(log, session.topology))
+    code, first = 0, True
+    async with session.read_log() as log, aclosing(_recorded(session, log, name)) as all_runs:
         if options.save is not None:
-            _check_one(len(names), options.repeat)
-        code = 0
-        for number, each in enumerate(names):
-            recorded, rerun = await _plan(session, log, topology, each, patches, options.from_task, runs)
+            _check_one(1 if name is not None else len(await recorded_runs(log, session.topology)), options.repeat)
+        async for recorded in all_runs:
+            rerun = await _plan(session, log, topology, recorded, patches, options.from_task)
             results = [
                 result async for result in _repeated(session, topology, agents, recorded, rerun, options, ignored)
             ]
-            if number:
+            if not first:
                 session.output.print()
             sandbox_view.sandbox(session.output, recorded, results)
             if options.save is not None:
                 _tell_saved(session, options.save, results[0][0])
-            code = max(code, *(0 if found.same else 1 for _, found in results))
+            code, first = max(code, *(0 if found.same else 1 for _, found in results)), False
     return code
+
+
+async def _recorded(session: Session, log: "ReadLog", name: str | None) -> "AsyncGenerator[RunFacts]":
+    """Yield the run called `name`; None: all runs of a recording."""
+    from mesh.operations.replay.run_facts import facts_of, read_run_facts
+    from mesh.operations.replay.run_replay import replay_each
+
+    if name is not None:
+        yield await find_runs(
+            session, log, lambda runs: read_run_facts(log, session.topology, name, runs=runs), payloads=True
+        )
+        return
+    async with aclosing(replay_each(log, session.topology)) as replays:
+        async for replay in replays:
+            yield facts_of(replay)
 
 
 async def _plan(
     session: Session,
     log: "ReadLog",
     topology: "Topology",
-    name: str,
+    recorded: "RunFacts",
     patches: "Sequence[Patch]",
     from_task: str,
-    runs: "Runs | None",
-) -> "tuple[RunFacts, Rerun]":
-    """Read a run, and how it is taken again. `runs`: where it is found, if they are indexed already."""
+) -> "Rerun":
+    """Plan how a run is taken again."""
     from mesh.app.recorded_board import recorded_board
     from mesh.app.sandbox import rerun_of
-    from mesh.operations.replay.run_facts import read_run_facts
     from mesh.operations.replay.task_answers import Period
 
-    async def look(found: "Runs") -> "RunFacts":
-        return await read_run_facts(log, session.topology, name, runs=found)
-
-    recorded = await (find_runs(session, log, look, payloads=True) if runs is None else look(runs))
     rerun = rerun_of(recorded, topology, patches=patches, from_task=from_task)
     at_ms = recorded.requests[0].at_ms
     async with recorded_board(log, session.topology, session.settings, Period(at_ms, at_ms)) as past:
-        return recorded, rerun._replace(board=past.values(at_ms, but=recorded.writers))
+        return rerun._replace(board=past.values(at_ms, but=recorded.writers))
 
 
 async def _repeated(
