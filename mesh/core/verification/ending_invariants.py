@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mesh.core.expression.partial_evaluation import is_refuted, missing_paths
-from mesh.core.protocol.event import REDRIVEN, REQUESTED, SUCCEEDED, Event, parse_json
+from mesh.core.protocol.event import BATCH, REDRIVEN, REQUESTED, SUCCEEDED, Event, parse_json
 from mesh.core.publishing.effect_records import outcome_body
 from mesh.core.run.effects import DeadLetter, Effect, Finish, Note, PublishTask, Schedule
 from mesh.core.run.state import COMPLETED, FAILED, PARTIAL, STOPPED, Branch, Run, Slots
@@ -81,7 +81,13 @@ class EndingInvariants:
         topology = None if now is None else self._topologies.get(now.topology)
         if refused is not None and topology is not None:
             _note_loops(refused, effects, topology)
-        if now is not None and topology is not None and event.kind in _WITH_INPUTS and _is_consumed(event, before, now):
+        if (
+            now is not None
+            and topology is not None
+            and event.kind in _WITH_INPUTS
+            and not self._is_taken(event, effects, topology)
+            and _is_consumed(event, before, now)
+        ):
             yield from self._check_inputs(event, where, before, now, effects, topology)
         finish = finish_in(effects)
         if finish is not None:
@@ -126,12 +132,24 @@ class EndingInvariants:
             return
         if not noted:
             yield from self._check_taken(event, where, types, before, now, effects, topology)
+        if not self._joined_types(topology).isdisjoint(types):
+            yield from self._check_kept(where, types, before, now, topology)
+
+    def _joined_types(self, topology: Topology) -> set[str]:
         joined = self._joined.get(topology.digest)
         if joined is None:
             joined = {type for type, rows in topology.rows.items() if any(row.join for row in rows)}
             self._joined[topology.digest] = joined
-        if not joined.isdisjoint(types):
-            yield from self._check_kept(where, types, before, now, topology)
+        return joined
+
+    def _is_taken(self, event: Event, effects: Sequence[Effect], topology: Topology) -> bool:
+        """Return whether a single event left the mesh or became a task, and no join takes it. Most do."""
+        type = event.type
+        if event.content_type == BATCH or type in self._joined_types(topology):
+            return False
+        if type in topology.egress:
+            return True
+        return any(isinstance(effect, PublishTask) and effect.event.type == type for effect in effects)
 
     def _check_taken(
         self,

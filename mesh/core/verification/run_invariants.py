@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from mesh.core.protocol.event import FAILED, REQUESTED, SUCCEEDED, Event, Usage
+from mesh.core.protocol.event import FAILED, REQUESTED, SUCCEEDED, Event
 from mesh.core.protocol.record import Record, coordinates
 from mesh.core.run.effects import Effect, Finish, PublishTask
 from mesh.core.run.state import Run
@@ -90,19 +90,17 @@ class RunInvariants:
             what = f"an answer of task {was.id} counted, for attempt {event.attempt}"
             yield Violation("I3", where, what, "each attempt to be answered once", got, event.run_id)
         _, usd_micros, tokens = books.reserved.pop(was.id, (0, 0, 0))
-        usage = Usage(usd_micros, tokens) if event.usage is None else event.usage
+        used_usd, used_tokens = (usd_micros, tokens) if event.usage is None else event.usage
         if books.topology is not None:
             limits = books.topology.limits
             if limits.usd_micros_max is not None:
-                others = sum([usd for _, usd, _ in books.reserved.values()])
-                usd_micros = max(usd_micros, limits.usd_micros_max - books.usd_micros - others)
-                usage = usage._replace(usd_micros=min(usage.usd_micros, usd_micros))
+                free = limits.usd_micros_max - books.usd_micros - sum([usd for _, usd, _ in books.reserved.values()])
+                used_usd = min(used_usd, max(usd_micros, free))
             if limits.tokens_max is not None:
-                others = sum([tokens for _, _, tokens in books.reserved.values()])
-                tokens = max(tokens, limits.tokens_max - books.tokens - others)
-                usage = usage._replace(tokens=min(usage.tokens, tokens))
-        books.usd_micros += usage.usd_micros
-        books.tokens += usage.tokens
+                free = limits.tokens_max - books.tokens - sum([tokens for _, _, tokens in books.reserved.values()])
+                used_tokens = min(used_tokens, max(tokens, free))
+        books.usd_micros += used_usd
+        books.tokens += used_tokens
 
     def _check_reserved(self, event: Event, where: str, now: Run, books: RunAccounts) -> Iterator[Violation]:
         """Update the reservations of open tasks, and check the budget for new ones."""
