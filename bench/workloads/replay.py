@@ -3,7 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from bench.decide import MESHES, played
 from bench.field import Setup
@@ -14,7 +14,7 @@ from mesh.adapters.ports import Appended, Bounds, Log
 from mesh.app.wiring import topic_specs
 from mesh.core.protocol.record import NewRecord
 from mesh.core.publishing.effect_records import record_of
-from mesh.core.run.effects import Note, Schedule
+from mesh.core.run.effects import Effect, Note, Schedule
 from mesh.core.state.partition_state import Partition
 from mesh.core.topology.limit_words import with_limits
 from mesh.core.topology.model import TopicRule, Topology
@@ -76,57 +76,65 @@ async def appended(log: Log, records: Sequence[NewRecord]) -> None:
     assert all(isinstance(verdict, Appended) for verdict in await log.append(records)), "the log refused a record"
 
 
+@dataclass(slots=True)
+class Replays:
+    """What is measured on one log. Each method returns the number of events of the inbox."""
+
+    log: Log
+    mesh: Topology
+    inbox: int
+
+    async def search(self) -> int:
+        """Look at the key of each record."""
+        async with aclosing(read_batches(self.log, self.mesh.inbox, await self.log.bounds(self.mesh.inbox))) as batches:
+            found = [sum(record.key == b"nothing" for record in batch) async for batch in batches]
+        return self.inbox + sum(found)
+
+    async def fold(self, perform: Callable[[Effect], object] = lambda effect: None) -> int:
+        """Decide."""
+        state = Partition(self.mesh, number=0, partitions=self.mesh.inbox_partitions)
+        async with aclosing(read_batches(self.log, self.mesh.inbox, await self.log.bounds(self.mesh.inbox))) as batches:
+            async for batch in batches:
+                for record in batch:
+                    for effect in state.step(record):
+                        perform(effect)
+        return self.inbox
+
+    async def floor(self) -> int:
+        """Decide, make the records, and read those that were published."""
+        await self.fold(lambda effect: isinstance(effect, Note | Schedule) or record_of(effect, self.mesh))
+        for topic in published_topics(self.mesh):
+            async with aclosing(read_batches(self.log, topic, await self.log.bounds(topic))) as batches:
+                async for _ in batches:
+                    pass
+        return self.inbox
+
+    async def check(self) -> int:
+        """Do what `mesh replay --check` does."""
+        result = await verify(self.log, self.mesh, SystemClock())
+        assert result.report.good, f"{result.first}"
+        return self.inbox
+
+    async def what_if(self) -> int:
+        """Do what `mesh replay --limit depth_max=2` does."""
+        found = await what_if_window(self.log, self.mesh, WHOLE, lambda one: with_limits(one, {"depth_max": 2}))
+        assert (found.different, found.unknown) == (RUNS, 0)
+        return self.inbox
+
+
 async def run(setup: Setup) -> Sequence[Figure]:
-    """Records a second of CPU time: searched, folded, checked, decided again."""
+    """Events of the inbox a second of CPU time: searched, folded, checked, decided again."""
     async with setup.field(TEXT) as field:
-        mesh, log = mesh_of(f"{field.topology.prefix}.replay"), field.log
+        mesh = mesh_of(f"{field.topology.prefix}.replay")
         setup.say(f"{RUNS:,} runs")
-        inbox = await fill(log, mesh)
-
-        async def search() -> int:
-            found = 0
-            async with aclosing(read_batches(log, mesh.inbox, await log.bounds(mesh.inbox))) as batches:
-                async for batch in batches:
-                    found += sum(record.key == b"nothing" for record in batch)
-            return inbox + found
-
-        async def fold() -> int:
-            state = Partition(mesh, number=0, partitions=mesh.inbox_partitions)
-            async with aclosing(read_batches(log, mesh.inbox, await log.bounds(mesh.inbox))) as batches:
-                async for batch in batches:
-                    for record in batch:
-                        state.step(record)
-            return inbox
-
-        async def floor() -> int:
-            state = Partition(mesh, number=0, partitions=mesh.inbox_partitions)
-            for topic in (mesh.inbox, *published_topics(mesh)):
-                async with aclosing(read_batches(log, topic, await log.bounds(topic))) as batches:
-                    async for batch in batches:
-                        for record in batch if topic == mesh.inbox else ():
-                            for effect in state.step(record):
-                                if not isinstance(effect, Note | Schedule):
-                                    record_of(effect, mesh)
-            return inbox
-
-        async def check() -> int:
-            result = await verify(log, mesh, SystemClock())
-            assert result.report.good, f"{result.first}"
-            return inbox
-
-        async def what_if() -> int:
-            found = await what_if_window(log, mesh, WHOLE, lambda recorded: with_limits(recorded, {"depth_max": 2}))
-            assert (found.different, found.unknown) == (RUNS, 0)
-            return inbox
-
-        modes = {"search": search, "fold": fold, "floor": floor, "check": check, "what_if": what_if}
+        inbox = await fill(field.log, mesh)
+        does = Replays(field.log, mesh, inbox)
+        modes = {one.__name__: one for one in (does.search, does.fold, does.floor, does.check, does.what_if)}
         rates = await measured(modes, setup.seconds)
     for name, more in (("check", RUNS * PUBLISHED), ("what_if", RUNS)):
         rates[f"{name}_records"] = [rate * (inbox + more) / inbox for rate in rates[name]]
-    found = [
-        middle(f"{name}_per_s", samples, "records/s" if "records" in name else "events/s")
-        for name, samples in rates.items()
-    ]
+    units = {name: "records/s" if "records" in name else "events/s" for name in rates}
+    found = [middle(f"{name}_per_s", samples, units[name]) for name, samples in rates.items()]
     best = {name: max(samples) for name, samples in rates.items()}
     return [*found, *(Figure(name, significant(best[one] / best[other]), "x") for name, one, other in RATIOS)]
 
@@ -147,10 +155,10 @@ async def measured(modes: Mapping[str, Callable[[], Awaitable[int]]], seconds: f
 WORKLOAD = Workload(
     "replay",
     "a recorded log searched, checked, decided again",
-    f"{RUNS:,} runs of three steps lie on the log with all that followed. In one process, over CPU time, in turns: events "
-    "of the inbox searched for a run (search), folded (fold), checked by `mesh replay --check` (check), and decided again "
-    "by `mesh replay --limit depth_max=2`, under which every run ends differently (what_if). The check also reads what "
-    "was published, and what-if the outcomes: check_records and what_if_records count those records, too. The floor "
-    "reads what the check reads, folds the inbox, makes the records and compares nothing.",
+    f"{RUNS:,} runs of three steps lie on the log with all that followed. In one process, over CPU time, in turns: "
+    "events of the inbox searched for a run (search), folded (fold), checked by `mesh replay --check` (check), and "
+    "decided again by `mesh replay --limit depth_max=2`, under which every run ends differently (what_if). The check "
+    "also reads what was published, and what-if the outcomes: check_records and what_if_records count those records, "
+    "too. The floor reads what the check reads, folds the inbox, makes the records and compares nothing.",
     run,
 )
