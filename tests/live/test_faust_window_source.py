@@ -17,7 +17,7 @@ from mesh.adapters.ports import Log
 from mesh.app.wiring import load_topology, topic_specs
 from mesh.core.metrics.measurements import source_topics
 from mesh.core.protocol.record import NewRecord
-from mesh.core.topology.model import FAUST_GROUP, Topology
+from mesh.core.topology.model import FAUST_GROUP, Limits, Topology
 from mesh.services.monitor import Monitor, Source
 from tests.cli.conftest import PROJECT, Cli
 from tests.core.metrics.scenario import MESH, scenario
@@ -101,3 +101,21 @@ async def test_a_faust_monitor_killed_in_a_window_counts_it_again(
     await play(kafka_log, topology, 8)
     with cli.up(*up):
         await until_published(kafka_log, topology)
+
+
+async def test_records_that_no_window_needs_are_committed(kafka_log: KafkaLog, kafka_bootstrap: str) -> None:
+    topology = replace(MESH, prefix="faust-commits", limits=Limits(deadline_ms=100))
+    await kafka_log.create_topics(topic_specs(topology))
+    async with watching(kafka_log, topology, FaustSource(kafka_bootstrap, topology)):
+        async with asyncio.timeout(DEADLINE_S):  # in the third window: the second one needs the runs of the first
+            while not any(
+                commit.offset for commit in (await kafka_log.committed(group(topology), topology.inbox)).values()
+            ):
+                await play(kafka_log, topology)
+                await SystemClock().sleep_ms(1_000)
+    async with watching(kafka_log, topology, FaustSource(kafka_bootstrap, topology)):
+        await until_published(kafka_log, topology)
+
+
+def group(topology: Topology) -> str:
+    return topology.group(FAUST_GROUP)

@@ -19,7 +19,7 @@ import faust
 
 from mesh.core.errors import LogUnavailable
 from mesh.core.metrics.measurements import source_topics
-from mesh.core.metrics.windows import Restart, start_of
+from mesh.core.metrics.windows import Restart
 from mesh.core.protocol.record import Record, StoredRecord, TopicPartition
 from mesh.core.topology.model import FAUST_GROUP, FAUST_TABLE, Topology
 
@@ -53,8 +53,8 @@ class FaustSource:
     def __init__(self, brokers: str, topology: Topology) -> None:
         self._brokers, self._topology = brokers, topology
         self._unacknowledged: dict[TopicPartition, deque[Any]] = {}
-        self._window_ms: dict[TopicPartition, int] = {}
-        """Start of the window of the last record, by partition."""
+        self._seconds: dict[TopicPartition, int] = {}
+        """Second of log time in which records were last acknowledged, by partition."""
 
     async def run(self, counts: WindowCounts, ready: asyncio.Event, stop: asyncio.Event) -> None:
         """Read until `stop` is set. Sets `ready` when the app works. Raises LogUnavailable when it cannot start."""
@@ -107,27 +107,35 @@ class FaustSource:
         return app
 
     def _take(self, event: Any, starts: Any, counts: WindowCounts) -> None:
-        """Count a record. With the first one of a window, acknowledge those that no window needs any more."""
-        record = record_of(event.message)
+        """Count a record. With the first one of a second, acknowledge those that no window needs any more."""
+        message = event.message
+        record = record_of(message)
         place = TopicPartition(record.topic, record.partition)
-        key = f"{place.topic}:{place.partition}".encode()
-        if counts.restart(place) is None:
-            counts.begin(place, Restart(record.offset, int(starts[key] or 0)))
-            self._unacknowledged[place] = deque()
+        waiting = self._unacknowledged.get(place)
+        if waiting is None:
+            counts.begin(place, Restart(record.offset, int(starts[_key(place)] or 0)))
+            waiting = self._unacknowledged[place] = deque()
         counts.take(place, (record,))
-        self._unacknowledged[place].append(event)
-        restart, window_ms = counts.restart(place), start_of(record.timestamp)
-        if restart is not None and window_ms != self._window_ms.get(place):
-            self._window_ms[place] = window_ms
-            starts[key] = str(restart.since_ms).encode()
-            waiting = self._unacknowledged[place]
-            while waiting and waiting[0].message.offset < restart.offset:
-                waiting.popleft().ack()
+        message.value = None  # only its place is needed until it is acknowledged
+        waiting.append(message)
+        second = record.timestamp // 1_000
+        if second == self._seconds.get(place):
+            return
+        self._seconds[place] = second
+        restart = counts.restart(place)
+        if restart is not None:
+            starts[_key(place)] = str(restart.since_ms).encode()
+            while waiting and waiting[0].offset < restart.offset:
+                waiting.popleft().ack(event.app.consumer)
 
     def _drop(self, place: TopicPartition, counts: WindowCounts) -> None:
         counts.drop(place)
         self._unacknowledged.pop(place, None)
-        self._window_ms.pop(place, None)
+        self._seconds.pop(place, None)
+
+
+def _key(place: TopicPartition) -> bytes:
+    return f"{place.topic}:{place.partition}".encode()
 
 
 def record_of(message: Any) -> StoredRecord:
