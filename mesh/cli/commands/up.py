@@ -31,7 +31,7 @@ app = verb()
 async def up(
     session: Session,
     services: Annotated[
-        list[str] | None, typer.Argument(metavar="SERVICE", help="orchestrator, intake, worker, monitor; default: all")
+        list[str] | None, typer.Argument(metavar="SERVICE", help="orchestrator, intake, worker, monitor, or all")
     ] = None,
     *,
     workers: Annotated[
@@ -49,8 +49,8 @@ async def up(
 ) -> int:
     """Run services of the mesh until Ctrl-C.
 
-    The first Ctrl-C drains, the second stops at once. Without a SERVICE all of them run in this process, on the
-    embedded file unless another log is set.
+    The first Ctrl-C drains, the second stops at once. Without a SERVICE all of them run in this process (the
+    monitor only where topics.yaml declares alerts), on the embedded file unless another log is set.
 
     Missing topics are created on the embedded file; on Kafka only with --create-topics. While the log is unreachable,
     the services wait for it.
@@ -62,7 +62,7 @@ async def up(
     from mesh.settings import working_folder
 
     configure(session.output, service=True)
-    chosen, folder = _choose(services or []), str(working_folder())
+    chosen, folder = _choose(services or [], alerts=bool(session.topology.alerts)), str(working_folder())
     agents = _agents(session, agent or [])
     rule = None if autoscale is None else _rule(session, autoscale, workers, chosen)
     reporter = Reporter(session.output)
@@ -106,7 +106,9 @@ def _ignore_drain(sentence: str) -> None:
     """Report nothing: the parent reports that its children drain."""
 
 
-def _choose(services: list[str]) -> tuple[str, ...]:
+def _choose(services: list[str], *, alerts: bool) -> tuple[str, ...]:
+    """Return the services to run. By default a monitor is one of them only where there are alerts to watch: it takes
+    time from the agents of its process, and `mesh windows` counts without it."""
     unknown = next((name for name in services if name not in (*ORDER, "all")), None)
     if unknown is not None:
         raise InvalidInput(
@@ -116,7 +118,10 @@ def _choose(services: list[str]) -> tuple[str, ...]:
             expected=", ".join((*ORDER, "all")),
             remedy=did_you_mean(unknown, ORDER),
         )
-    return ORDER if not services or "all" in services else tuple(name for name in ORDER if name in services)
+    if "all" in services:
+        return ORDER
+    wanted = services or ORDER[: len(ORDER) if alerts else -1]
+    return tuple(name for name in ORDER if name in wanted)
 
 
 def _rule(session: Session, text: str, workers: int | None, services: tuple[str, ...]) -> "ScalingRule":

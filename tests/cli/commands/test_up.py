@@ -31,7 +31,7 @@ def napping(cli: Cli, seconds: float) -> str:
 
 def test_it_says_what_runs_and_when_it_is_ready(project: Cli) -> None:
     with project.up() as running:
-        assert running.ready["services"] == ["orchestrator", "intake", "worker", "monitor"]
+        assert running.ready["services"] == ["orchestrator", "intake", "worker"]
         assert running.ready["pids"] == [running.process.pid]
         running.signal(signal.SIGINT)
         done = running.end()
@@ -42,6 +42,13 @@ def test_it_says_what_runs_and_when_it_is_ready(project: Cli) -> None:
     assert "ready" in events
     assert events[-1] == "stopped"
     assert all(line["timestamp"] and line["level"] for line in told)
+
+
+def test_a_monitor_runs_where_alerts_are_declared(project: Cli) -> None:
+    topics = project.folder / "topics.yaml"
+    topics.write_text(topics.read_text() + "\nalerts: {failing: error_rate > 20% for 1m}\n")
+    with project.up() as running:
+        assert running.ready["services"] == ["orchestrator", "intake", "worker", "monitor"]
 
 
 def test_ctrl_c_lets_running_tasks_end(project: Cli) -> None:

@@ -70,7 +70,7 @@ def test_at_a_terminal_a_service_logs_sentences(project: Cli) -> None:
         terminal.process.terminate()
         done = terminal.end()
     lines = plain(done.out).splitlines()
-    assert lines[0] == "mesh desk  orchestrator, intake, worker, monitor"
+    assert lines[0] == "mesh desk  orchestrator, intake, worker"
     assert any(line.startswith("CLOCK info orchestrator: partition is live  partition=0") for line in lines)
     assert "ready in TIME   Ctrl-C drains and stops" in lines
     assert lines[-1] == "stopped"
