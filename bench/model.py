@@ -217,8 +217,8 @@ class GroupSize(NamedTuple):
 
 def group_size(*, agents: int, partitions: int, workers: int, brokers: int, replication: int) -> GroupSize:
     """Topics and groups of a mesh with so many agents: inbox, outcomes, dead, checkpoints, and one topic an agent, each
-    with all partitions; six of one partition. Domain topics come on top."""
-    every = partitions * (agents + 4) + 6
+    with all partitions; seven of one partition. Domain topics come on top."""
+    every = partitions * (agents + 4) + 7
     copies = every * replication
     return GroupSize(
         every,

@@ -91,6 +91,14 @@ def _process_as_before() -> Iterator[None]:
     assert after == before, {name: (before[name], value) for name, value in after.items() if value != before[name]}
 
 
+@pytest.fixture
+def collector() -> Iterator[None]:
+    """Give the garbage collector its thresholds back, which a command of the test sets for its process."""
+    thresholds = gc.get_threshold()
+    yield
+    gc.set_threshold(*thresholds)
+
+
 def _process() -> dict[str, Any]:
     """Return what tests of one process share, without loggers and modules."""
     umask = os.umask(0o077)

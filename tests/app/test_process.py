@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,13 +24,6 @@ mesh: {name: t, prefix: mesh, inbox: {partitions: 2}}
 topics: {asks: {ingress: ask, partitions: 1}, answers: {egress: answer, partitions: 1}}
 agents: {echo: {run: "x:y", on: ask, emits: answer}}
 """)
-
-
-@pytest.fixture
-def collector() -> Iterator[None]:
-    before = gc.get_threshold()
-    yield
-    gc.set_threshold(*before)
 
 
 async def test_only_the_chosen_services_run(tmp_path: Path) -> None:
@@ -81,7 +73,8 @@ async def test_an_error_of_one_service_ends_the_block_with_its_reason(tmp_path: 
     await log.close()
 
 
-def test_the_collector_is_calmed_and_still_collects(collector: None) -> None:
+@pytest.mark.usefixtures("collector")
+def test_the_collector_is_calmed_and_still_collects() -> None:
     gc.collect()
     kept = [[number] for number in range(1_000)]
     frozen = gc.get_freeze_count()

@@ -15,7 +15,7 @@ def test_without_the_environment_the_command_that_makes_it_is_named(monkeypatch:
 def test_the_environment_is_ignored_by_git_and_no_dependency_of_the_project() -> None:
     assert f"{setup.FOLDER.name}/" in (ROOT / ".gitignore").read_text().splitlines()
     project = (ROOT / "pyproject.toml").read_text()
-    for library in ("faststream", "faust", "dbos", "restate"):
+    for library in ("faststream", "dbos", "restate"):
         assert library not in project
 
 

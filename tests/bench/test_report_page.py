@@ -14,6 +14,13 @@ from bench.report_page import page, write
 from mesh.core.errors import MeshError
 from tests.bench.canned import body, figure
 
+
+@pytest.fixture(autouse=True)
+def _folder_of_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Set the folder of matplotlib for one test; a plot sets it for its process otherwise."""
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path))
+
+
 BODIES: list[dict[str, Any]] = [
     body(
         "hop",

@@ -123,6 +123,7 @@ def _shared(words: tuple[str, ...], parameter: Any) -> bool:
     )
 
 
+@pytest.mark.usefixtures("collector")
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_every_option_and_argument_of_a_command_answers_any_value(words: tuple[str, ...]) -> None:
     for line in _lines(words):

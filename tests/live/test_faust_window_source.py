@@ -25,7 +25,7 @@ from tests.services.conftest import append
 from tests.services.test_monitor import published, recounted
 
 pytestmark = pytest.mark.live
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 
 
 async def play(log: Log, topology: Topology, first: int = 0, last: int | None = None) -> None:

@@ -43,7 +43,7 @@ def test_json_is_one_line_a_run_and_a_summary(cli: Cli) -> None:
 
 
 def test_at_a_terminal_it_stays_until_ctrl_c(cli: Cli) -> None:
-    with Terminal(cli, "demo") as terminal:
+    with Terminal(cli, "demo", columns=300) as terminal:
         shown = terminal.until("Still running")
         assert "\x1b[" in shown
         there = cli.at(_folder(plain(shown)))
