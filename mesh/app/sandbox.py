@@ -20,7 +20,7 @@ from mesh.adapters.sqlite.storage.file import SqliteFile
 from mesh.app.agent_replay import FOLDER_PREFIX
 from mesh.app.process import Process, running
 from mesh.core.board.past_values import PastValue
-from mesh.core.dead_letters.patch import Patch, apply_patches
+from mesh.core.dead_letters.patch import Patch, added_fields, apply_patches
 from mesh.core.errors import InvalidInput
 from mesh.core.protocol.event import Event
 from mesh.core.protocol.partitioner import partition_of
@@ -49,6 +49,8 @@ class Rerun(NamedTuple):
     recorded: Recorded
     board: Sequence[PastValue] = ()
     """Values of the board at the time of the request."""
+    added: Sequence[str] = ()
+    """Paths of the fields that the patches add."""
 
 
 def rerun_of(
@@ -67,15 +69,16 @@ def rerun_of(
     requests = list(facts.requests)
     inputs: dict[str, bytes] = {}
     answers: dict[str, Event] = {}
+    first = _task_named(facts, from_task) if from_task else requests[0]
     if from_task:
-        first = _task_named(facts, from_task)
         if patches:
             inputs[first.task_id] = apply_patches(first.data, first.content_type, patches)
         again = _following(facts, topology, first.task_id)
         answers = {id: answer for id, answer in facts.answers.items() if answer.task_id not in again}
     else:
-        requests[0] = replace(requests[0], data=apply_patches(requests[0].data, requests[0].content_type, patches))
-    return Rerun(requests, Recorded(facts.times, answers, inputs, {facts.run_id: list(facts.answers)}), board)
+        requests[0] = replace(first, data=apply_patches(first.data, first.content_type, patches))
+    recording = Recorded(facts.times, answers, inputs, {facts.run_id: list(facts.answers)})
+    return Rerun(requests, recording, board, added_fields(first.data, first.content_type, patches))
 
 
 def _task_named(facts: RunFacts, name: str) -> Event:
@@ -166,7 +169,9 @@ async def run_in_sandbox(
         facts = await box.run(rerun.requests, timeout_s=timeout_s)
         if save is not None and facts.outcome is not None:
             await save(box.log)
-        return facts
+        given = rerun.recorded.inputs
+        tasks = {id: replace(task, data=given.get(id, task.data)) for id, task in facts.tasks.items()}
+        return facts._replace(tasks=tasks)
 
 
 @asynccontextmanager

@@ -201,3 +201,10 @@ def leaf_errors(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         return [leaf for inner in error.exceptions for leaf in leaf_errors(inner)]
     return [error]
+
+
+def in_plain_words(error: Exception) -> str:
+    """Say why values that were stored cannot be read, without names of Python."""
+    if isinstance(error, KeyError):
+        return f"the field {error.args[0]!r} is missing"
+    return str(error) if isinstance(error, ValueError) else "a value is of the wrong type"

@@ -19,11 +19,11 @@ VALUE_CHARS_MAX: Final = 40
 Repetition = tuple[RunFacts, RunDiff]
 
 
-def sandbox(output: Output, recorded: RunFacts, results: Sequence[Repetition]) -> None:
+def sandbox(output: Output, recorded: RunFacts, results: Sequence[Repetition], added: Sequence[str] = ()) -> None:
     """Print both outcomes side by side, then the first difference of each agent: those of the first repetition that
-    differs."""
+    differs. `added`: fields that --set added."""
     new, found = next((each for each in results if not each[1].same), results[0])
-    output.emit(_sandbox_json(recorded, new, found, results))
+    output.emit({**_sandbox_json(recorded, new, found, results), "added": list(added)})
     request = recorded.requests[0]
     output.print(
         (request.subject or recorded.run_id, "bold"), f"  {request.type}", (f"  run {id_of(recorded.run_id)}", "dim")

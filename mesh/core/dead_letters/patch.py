@@ -73,6 +73,20 @@ def apply_patches(data: bytes, content_type: str, patches: Sequence[Patch]) -> b
         raise InvalidInput(f"the payload cannot be written: {error}", code="bad_value", where="--set") from error
 
 
+def added_fields(data: bytes, content_type: str, patches: Sequence[Patch]) -> list[str]:
+    """Return the paths of the fields that these patches, which fit, add to a payload: it does not have them yet."""
+    added = []
+    for n, patch in enumerate(patches):
+        payload: Any = orjson.loads(apply_patches(data, content_type, patches[:n]))
+        path = patch.path
+        if content_type == BATCH:
+            path = path.bind(item["type"] for item in payload)
+            payload = next(item.get("data") for item in payload if item["type"] == path.type)
+        if not path.exists_in(payload):
+            added.append(str(patch.path))
+    return added
+
+
 def _in_batch(items: Any, patch: Patch) -> None:
     found = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
     types = [item["type"] for item in found if isinstance(item.get("type"), str)]
@@ -94,13 +108,21 @@ def _with(payload: Any, segments: Sequence[str | int], patch: Patch) -> Any:
         if payload is None:
             payload = {}
         if not isinstance(payload, dict):
-            raise _impossible(patch, f"{step!r} is to be a field of a {type(payload).__name__}, not of an object")
+            raise _impossible(patch, f"{step!r} is to be a field of {_kind(payload)}, not of an object")
         return {**payload, step: _with(payload.get(step), rest, patch)}
     if not isinstance(payload, list) or step > len(payload):
-        there = f"an array of {len(payload)}" if isinstance(payload, list) else type(payload).__name__
+        there = f"an array of {len(payload)}" if isinstance(payload, list) else _kind(payload)
         raise _impossible(patch, f"[{step}] needs an array of at least {step}, there is {there}")
     below = payload[step] if step < len(payload) else None
     return [*payload[:step], _with(below, rest, patch), *payload[step + 1 :]]
+
+
+def _kind(value: Any) -> str:
+    """Name the kind of a JSON value."""
+    if value is None:
+        return "null"
+    names = {dict: "an object", list: "an array", str: "a text", bool: "true or false"}
+    return names.get(type(value), "a number")
 
 
 def _value(text: str) -> Any:

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import orjson
 
-from mesh.core.errors import InvalidInput
+from mesh.core.errors import InvalidInput, in_plain_words
 from mesh.core.expression.field_path import Path
 from mesh.core.protocol.codec import Unreadable, event_headers, plain_headers, read_event
 from mesh.core.protocol.event import BATCH, Event, rfc3339
@@ -132,7 +132,7 @@ def read_head(line: bytes, where: str) -> RecordingHead:
             redacted=found.get("redacted", []),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"the head cannot be read: {type(error).__name__}: {error}"
+        what = f"the head cannot be read: {in_plain_words(error)}"
         raise _damaged(where, 1, what, "the head as `mesh run export` wrote it") from error
 
 
@@ -333,7 +333,7 @@ def read_record(line: bytes, where: str, number: int) -> StoredRecord:
     try:
         return _restored(found)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        what = f"the record cannot be read: {type(error).__name__}: {error}"
+        what = f"the record cannot be read: {in_plain_words(error)}"
         raise _damaged(where, number, what, "a record as `mesh run export` wrote it") from error
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 
+from mesh.core.errors import in_plain_words
 from mesh.core.expression.condition import Condition, parse
 from mesh.core.topology.model import Topology
 from mesh.core.topology.shape import Shapes, ShapeUnknown, Special
@@ -32,7 +33,7 @@ def pinned_topology(data: bytes, digest: str) -> Topology:
             raise ValueError(f"it is of format {kept['format']!r}, known is {FORMAT}")
         found: Topology = Shapes(fields=kept["fields"], special=_SPECIAL).value(Topology)(kept["topology"])
     except (ShapeUnknown, KeyError, TypeError, IndexError, orjson.JSONDecodeError) as error:
-        raise ValueError(f"{type(error).__name__}: {error}") from error
+        raise ValueError(f"no topology that this version knows: {in_plain_words(error)}") from error
     return replace(found, digest=digest)
 
 

@@ -13,7 +13,7 @@ from mesh.core.history.run_fold import Decided
 from mesh.core.history.timeline import History
 from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import Record
-from mesh.core.replay.endings import RunWhatIf, WindowWhatIf
+from mesh.core.replay.endings import UNKNOWN, RunWhatIf, WindowWhatIf, ending_of_outcome
 from mesh.core.replay.recorded_tasks import TaskMatches
 from mesh.core.replay.what_if import Variants, WhatIf
 from mesh.core.run.state import Run
@@ -58,7 +58,7 @@ async def what_if_run(
     history = History(topology, run_id, partition=number)
     variants = Variants(topology, replay.kept, variant)
     other = {one.digest: one for one in variants.others.values()}
-    results: dict[str, RunWhatIf] = {}
+    results: list[RunWhatIf] = []
 
     def topology_of(run: Run) -> Topology:
         return other[run.topology]
@@ -72,7 +72,7 @@ async def what_if_run(
         number=number,
         first_offset=first,
         exact=True,
-        done=lambda found: results.update({found.run_id: found}),
+        done=results.append,
         decided=decided,
     )
     for record in replay.records:
@@ -80,7 +80,18 @@ async def what_if_run(
     if replay.outcome is not None:
         what_if.take_outcome(run_id, replay.outcome)
     what_if.finish()
-    return RunComparison(replay, history, results.get(run_id), what_if.matches_of(run_id) or TaskMatches())
+    own = [found for found in results if found.run_id == run_id]
+    return RunComparison(
+        replay, history, _last_ending(own, replay.outcome), what_if.matches_of(run_id) or TaskMatches()
+    )
+
+
+def _last_ending(results: Sequence[RunWhatIf], outcome: Mapping[str, Any] | None) -> RunWhatIf | None:
+    """Return the last ending of a run beside its recorded outcome. A redrive opens a run again, so it may end twice."""
+    if not results:
+        return None
+    last = next((found for found in results if found.before or found.after.ending == UNKNOWN), results[-1])
+    return last if last.before or outcome is None else last._replace(before=ending_of_outcome(outcome))
 
 
 async def what_if_window(

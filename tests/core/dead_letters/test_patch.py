@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesh.core.dead_letters.patch import apply_patches, parse_patch
+from mesh.core.dead_letters.patch import added_fields, apply_patches, parse_patch
 from mesh.core.errors import InvalidInput
 from mesh.core.protocol.event import BATCH, JSON, Part, decode_batch, encode_batch
 
@@ -64,3 +64,26 @@ def test_a_change_that_does_not_fit_is_refused(data: bytes, text: str, code: str
     with pytest.raises(InvalidInput) as raised:
         apply_patches(data, JSON, [parse_patch(text)])
     assert raised.value.code == code
+
+
+def test_fields_that_a_patch_adds_are_named() -> None:
+    changes = [parse_patch(text) for text in ("a.b=2", "a.c=1", "a.c=2", "n=null", "d[1]=3")]
+    assert added_fields(b'{"a":{"b":1},"n":null,"d":[1]}', JSON, changes) == ["a.c", "d[1]"]
+    data = encode_batch([Part("stock.ok", b'{"n":1}')], source="/s", event_id="e")
+    changes = [parse_patch(text) for text in ("stock.ok.n=5", "stock.ok.m=5")]
+    assert added_fields(data, BATCH, changes) == ["stock.ok.m"]
+
+
+@pytest.mark.parametrize(
+    ("data", "text", "there"),
+    [
+        (b"{}", "ids[3].x=1", "null"),
+        (b'{"ids":{}}', "ids[0]=1", "an object"),
+        (b'{"ids":true}', "ids.x=1", "true or false"),
+        (b'{"ids":1.5}', "ids.x=1", "a number"),
+        (b'{"ids":[]}', "ids.x=1", "an array"),
+    ],
+)
+def test_a_value_that_is_in_the_way_is_named_as_in_json(data: bytes, text: str, there: str) -> None:
+    with pytest.raises(InvalidInput, match=rf"(there is|a field of) {there}"):
+        apply_patches(data, JSON, [parse_patch(text)])

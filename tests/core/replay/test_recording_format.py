@@ -132,21 +132,23 @@ def test_a_payload_that_was_edited_is_the_payload() -> None:
     assert read_record(line, "run.jsonl", 2).value == b'{"total":13}'
 
 
+HEAD = RecordingHead(
+    mesh_version="0.1.0",
+    topology=TOPOLOGY,
+    log="sqlite:mesh.db",
+    recorded_ms=1_795_176_000_123,
+    bounds={"desk.inbox": [(0, 120), (3, 9)]},
+    commits={"desk.orchestrator": {"desk.inbox": {1: (9, "note")}}},
+    chosen={"run": "run-1"},
+    redacted=["card"],
+)
+
+
 def test_the_head_comes_back() -> None:
-    head = RecordingHead(
-        mesh_version="0.1.0",
-        topology=TOPOLOGY,
-        log="sqlite:mesh.db",
-        recorded_ms=1_795_176_000_123,
-        bounds={"desk.inbox": [(0, 120), (3, 9)]},
-        commits={"desk.orchestrator": {"desk.inbox": {1: (9, "note")}}},
-        chosen={"run": "run-1"},
-        redacted=["card"],
-    )
-    found = read_head(head.line(), "run.jsonl")
+    found = read_head(HEAD.line(), "run.jsonl")
     assert found.topology.digest == TOPOLOGY.digest
     assert list(found.topology.agents) == ["a"]
-    assert replace(found, topology=TOPOLOGY) == head
+    assert replace(found, topology=TOPOLOGY) == HEAD
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ def test_the_head_comes_back() -> None:
         (b"[]\n", "this is no recording"),
         (b'{"id":"d0"}\n', "this is no recording"),
         (b'{"recording":2}\n', "the recording has format 2; expected format 1"),
-        (b'{"recording":1}\n', "the head cannot be read: KeyError"),
+        (b'{"recording":1}\n', "the head cannot be read: the field 'mesh_version' is missing"),
     ],
 )
 def test_a_head_that_cannot_be_read_says_why(line: bytes, text: str) -> None:
@@ -165,13 +167,30 @@ def test_a_head_that_cannot_be_read_says_why(line: bytes, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("topology", {}, "no topology that this version knows: the field 'format' is missing"),
+        ("topology", 7, "no topology that this version knows: a value is of the wrong type"),
+        ("topology", {"format": 99}, "it is of format 99"),
+        ("topics", [], "a value is of the wrong type"),
+        ("topics", {"desk.inbox": [[5, 2]]}, r"\[5, 2\] are no offsets"),
+    ],
+)
+def test_a_damaged_field_of_the_head_is_named_in_plain_words(name: str, value: Any, text: str) -> None:
+    line = orjson.dumps({**orjson.loads(HEAD.line()), name: value})
+    with pytest.raises(InvalidInput, match=f"the head cannot be read: {text}") as raised:
+        read_head(line, "run.jsonl")
+    assert "Error" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
     ("line", "text"),
     [
         (b'{"topic":"a"', "the line is no JSON"),
-        (b'{"topic":"a","partition":0,"offset":1}', "the record cannot be read: KeyError: 'logtime'"),
+        (b'{"topic":"a","partition":0,"offset":1}', "the record cannot be read: the field 'logtime' is missing"),
         (
             b'{"topic":"a","partition":0,"offset":1,"logtime":"2026-11-20T12:00:00Z","key":null,"data":1}',
-            "the record cannot be read: ValueError",
+            "the record cannot be read: [a-z]",
         ),
     ],
 )

@@ -11,6 +11,7 @@ from mesh.core.replay.endings import UNKNOWN, WindowWhatIf
 from mesh.core.topology.limit_words import with_limits
 from mesh.core.topology.loader import load
 from mesh.core.topology.model import Topology
+from mesh.operations.dead_letters import DeadLetters, Selection
 from mesh.operations.replay.what_if_runs import what_if_run, what_if_window
 from mesh.operations.runs import Runs
 from mesh.operations.verification import WHOLE, Window
@@ -147,3 +148,23 @@ async def test_another_topology_may_lack_the_type_of_the_request(mesh: MeshTest)
     assert compared.found is not None
     assert compared.found.after.ending == "stopped"
     assert compared.found.reason.startswith("unknown_type of the request (new)")
+
+
+@pytest.mark.parametrize(("limits", "after"), [({"depth_max": 4}, "completed"), ({"depth_max": 1}, "stopped")])
+async def test_a_run_that_was_redriven_is_compared_by_its_last_ending(limits: dict[str, int], after: str) -> None:
+    broken = True
+
+    async def once(half: Half) -> Emit:
+        return await price(Half(fail=broken))
+
+    async with MeshTest(load(TOPOLOGY), agents={**AGENTS, "price": once}) as mesh:
+        run = await mesh.publish("ask", {"id": "again", "deep": 0})
+        assert (await run.outcome(timeout_s=DEADLINE_S)).ending == "failed"
+        broken, dead = False, DeadLetters(mesh.log, mesh.topology)
+        report = await dead.redrive(await dead.plan(await dead.select(Selection())))
+        await dead.wait(report, timeout_s=DEADLINE_S)
+        compared = await what_if_run(mesh.log, mesh.topology, "again", lambda t: with_limits(t, limits))
+    assert compared.found is not None
+    assert compared.found.before is not None
+    assert (compared.found.before.ending, compared.found.after.ending) == ("completed", after)
+    assert compared.found.differs == (after != "completed")

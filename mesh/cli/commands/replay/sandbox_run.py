@@ -44,12 +44,15 @@ async def sandbox_run(session: Session, name: str | None, options: CallOptions) 
             _check_one(1 if name is not None else len(await recorded_runs(log, session.topology)), options.repeat)
         async for recorded in all_runs:
             rerun = await _plan(session, log, topology, recorded, patches, options.from_task)
+            for path in rerun.added:
+                noun = "task" if options.from_task else "request"
+                session.output.warn(("--set: ", "yellow"), f"the {noun} has no field {path}: it was added")
             results = [
                 result async for result in _repeated(session, topology, agents, recorded, rerun, options, ignored)
             ]
             if not first:
                 session.output.print()
-            sandbox_view.sandbox(session.output, recorded, results)
+            sandbox_view.sandbox(session.output, recorded, results, rerun.added)
             if options.save is not None:
                 _tell_saved(session, options.save, results[0][0])
             code, first = max(code, *(0 if found.same else 1 for _, found in results)), False

@@ -95,7 +95,7 @@ def test_a_request_is_edited_a_start_is_chosen_and_a_run_repeated(recorded: Cli)
     assert edited["outcome"] == [{"path": "greeted.text", "recorded": '"good day, ada"', "now": '"good day, zoe"'}]
     begun = recorded("replay", "ada", "--run", "--from", "keeper", "--set", "name=zoe", "--json").rows[0]
     assert begun["same"]
-    assert [task["same_input"] for task in begun["tasks"]] == [True, True]
+    assert [task["same_input"] for task in begun["tasks"]] == [True, False]
     repeated = recorded("replay", "ada", "--run", "--repeat", "3")
     assert "3 of 3 the same, 0 different" in repeated.out
 
@@ -181,3 +181,11 @@ def test_what_cannot_be_replayed_is_an_error_that_says_why(
     assert done.code in (2, 3), done
     assert said in done.err
     assert done.out == ""
+
+
+def test_a_field_that_the_change_adds_is_told(recorded: Cli) -> None:
+    done = recorded("replay", "ada", "--run", "--set", "nope.x=1", "--set", "name=ada")
+    assert done.err == "--set: the request has no field nope.x: it was added\n"
+    begun = recorded("replay", "ada", "--run", "--from", "keeper", "--set", "nope=1", "--json")
+    assert (begun.rows[0]["added"], "the task has no field nope" in begun.err) == (["nope"], True)
+    assert recorded("replay", "ada", "--run", "--set", "name=ada", "--json").rows[0]["added"] == []
