@@ -81,6 +81,8 @@ def reading_commands(run: str, agent: str, change: str, folder: Path) -> Sequenc
         [*once, "--run"],
         [*once, "--run", "--set", change, "--save", str(folder / "saved.jsonl")],
         [*once, "--run", "--from", agent, "--repeat", "2"],
+        [*once, "--resend"],
+        ["replay", "--resend", "--since", "1h"],
         ["replay", "--agent", agent],
         ["replay", "--agent", agent, "--since", "1h", "--jobs", "2", "--save", str(folder / "differing.jsonl")],
     ]

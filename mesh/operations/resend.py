@@ -1,9 +1,8 @@
 """Send the requests of a recording into ingress topics again, of this mesh or of another one.
 
     requests = await read_requests(source, recorded, RequestChoice(since_ms=yesterday_ms))
-    resend = Resend(log, topology)
-    plan = await resend.plan(requests, recorded.prefix)   # nothing is sent; look at plan.sendings, plan.obstacles
-    sent = await resend.send(plan)
+    plan = await plan_resend(log, topology, requests, recorded.prefix)   # look at plan.sendings, plan.obstacles
+    sent = await Resend(log, topology).send(plan)
 
 The source is read only. Where both are one embedded file, close the source before the target is opened: a process
 cannot write to a file that it has open for reading only. Each request is written into the ledger of the target before
@@ -25,7 +24,7 @@ from mesh.core.protocol.record import Position, Record, TopicPartition, parse_co
 from mesh.core.secret_formats import HIDDEN
 from mesh.core.selection.record_filter import RecordFilter
 from mesh.core.topology.model import Topology
-from mesh.operations.dead_letters.redrive_journal import Journal
+from mesh.operations.dead_letters.redrive_journal import Journal, read_ledger
 from mesh.operations.dead_letters.sending import Order, Sender, SendReport, no_progress, whoami
 from mesh.operations.topic_reading import Spans, TopicRange, read_topics, spans_of
 from mesh.runtime.log_reader import record_at, records_at
@@ -144,30 +143,32 @@ async def _gaps(log: ReadLog, spans: Spans, choice: RequestChoice) -> list[str]:
     return gaps
 
 
+async def plan_resend(
+    log: ReadLog,
+    topology: Topology,
+    requests: Sequence[RecordedRequest],
+    prefix: str,
+    options: ResendOptions = AS_RECORDED,
+) -> ResendPlan:
+    """Plan to send requests of the mesh with this prefix to the mesh on `log`. Writes nothing."""
+    ledger, end = await read_ledger(log, topology)
+    planner = ResendPlanner(prefix, topology, await log.topics(), ledger, options)
+    steps = [planner.plan(request) for request in requests]
+    ours = {step.letter.id for step in steps}
+    return ResendPlan(
+        [step for step in steps if isinstance(step, Sending)],
+        [step for step in steps if isinstance(step, Obstacle)],
+        [step for step in steps if isinstance(step, AlreadyDone)],
+        end,
+        sum(entry.letter not in ours for entry in ledger.interrupted(RESEND)),
+    )
+
+
 class Resend:
     """Sends requests into the ingress topics of one mesh."""
 
     def __init__(self, log: Log, topology: Topology, *, clock: Clock | None = None) -> None:
-        self._log = log
-        self._topology = topology
-        self._journal = Journal(log, topology)
-        self._sender = Sender(log, topology, self._journal, clock or SystemClock())
-
-    async def plan(
-        self, requests: Sequence[RecordedRequest], prefix: str, options: ResendOptions = AS_RECORDED
-    ) -> ResendPlan:
-        """Plan to send requests of the mesh with this prefix. Sends nothing."""
-        ledger, end = await self._journal.read()
-        planner = ResendPlanner(prefix, self._topology, await self._log.topics(), ledger, options)
-        steps = [planner.plan(request) for request in requests]
-        ours = {step.letter.id for step in steps}
-        return ResendPlan(
-            [step for step in steps if isinstance(step, Sending)],
-            [step for step in steps if isinstance(step, Obstacle)],
-            [step for step in steps if isinstance(step, AlreadyDone)],
-            end,
-            sum(entry.letter not in ours for entry in ledger.interrupted(RESEND)),
-        )
+        self._sender = Sender(log, topology, Journal(log, topology), clock or SystemClock())
 
     async def send(
         self,

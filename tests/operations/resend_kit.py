@@ -15,7 +15,7 @@ from mesh.core.protocol.codec import read_event
 from mesh.core.protocol.event import REQUESTED, Event
 from mesh.core.protocol.record import NewRecord, Record
 from mesh.core.topology.model import Topology
-from mesh.operations.resend import RequestChoice, Resend, ResendPlan, read_requests
+from mesh.operations.resend import RequestChoice, ResendPlan, plan_resend, read_requests
 from mesh.runtime.log_reader import read_records
 from mesh.testing import MeshTest
 
@@ -103,7 +103,7 @@ async def plan_into(
     **choice: Any,
 ) -> ResendPlan:
     found = await read_requests(house.mesh.log, house.mesh.topology, RequestChoice(**choice))
-    return await Resend(log, topology).plan(found.requests, house.mesh.topology.prefix, options)
+    return await plan_resend(log, topology, found.requests, house.mesh.topology.prefix, options)
 
 
 @pytest.fixture

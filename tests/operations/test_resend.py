@@ -257,6 +257,20 @@ async def test_two_resends_at_the_same_time_send_each_request_once(house: House)
     await house.until(6)
 
 
+async def test_two_that_send_the_rest_of_an_interrupted_one_send_each_request_once(house: House) -> None:
+    await house.took(ask("a"), ask("b"), ask("c"))
+    log, topology = house.mesh.log, house.mesh.topology
+    dying: Any = Broken(log, 1, after=True)
+    with pytest.raises(LogUnavailable):
+        await Resend(dying, topology).send(await house.plan())
+    ann, bob = await house.plan(), await house.plan()
+    assert all(sending.interrupted for sending in (*ann.sendings, *bob.sendings))
+    resend = Resend(log, topology)
+    reports = await asyncio.gather(resend.send(ann, by="ann"), resend.send(bob, by="bob"))
+    assert sum(len(report.sent) for report in reports) == sum(len(report.elsewhere) for report in reports) == 3
+    await house.until(6)
+
+
 async def test_no_more_are_sent_than_the_rate_allows(house: House) -> None:
     await house.took(*(ask(id) for id in "abcdef"))
     clock, progress = asyncio.get_running_loop().time, list[int]()

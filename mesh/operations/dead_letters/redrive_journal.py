@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from contextlib import aclosing
 from typing import Final
 
-from mesh.adapters.ports import Bounds, Log, Refused
+from mesh.adapters.ports import Bounds, Log, ReadLog, Refused
 from mesh.core.dead_letters.redrive_log import PLANNED, RedriveEntry, RedriveLedger, entry_record, ledger_topic
 from mesh.core.dead_letters.redrive_plan import Sending
 from mesh.core.errors import InvalidInput
@@ -12,6 +12,18 @@ from mesh.core.topology.model import Topology
 from mesh.runtime.log_reader import read_records
 
 ENTRIES_AT_ONCE_MAX: Final = 100
+
+
+async def read_ledger(log: ReadLog, topology: Topology) -> tuple[RedriveLedger, int]:
+    """Return the ledger of a mesh and its end. A ledger without a topic is empty."""
+    ledger, topic = RedriveLedger(), ledger_topic(topology)
+    if topic not in await log.topics():
+        return ledger, 0
+    places = await log.bounds(topic)
+    async with aclosing(read_records(log, topic, places)) as stored:
+        async for record in stored:
+            ledger.take(record)
+    return ledger, places[0].end
 
 
 class Journal:
@@ -23,15 +35,8 @@ class Journal:
         self._topic = ledger_topic(topology)
 
     async def read(self) -> tuple[RedriveLedger, int]:
-        """Return the ledger and its end. A ledger without a topic is empty."""
-        ledger = RedriveLedger()
-        if self._topic not in await self._log.topics():
-            return ledger, 0
-        places = await self._log.bounds(self._topic)
-        async with aclosing(read_records(self._log, self._topic, places)) as stored:
-            async for record in stored:
-                ledger.take(record)
-        return ledger, places[0].end
+        """Return the ledger and its end: `read_ledger`."""
+        return await read_ledger(self._log, self._topology)
 
     async def note(self, entries: Sequence[RedriveEntry]) -> list[int]:
         """Write entries; return their offsets. Raises InvalidInput if the log refuses one."""

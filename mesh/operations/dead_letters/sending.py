@@ -91,7 +91,10 @@ class Sender:
     async def _write_down(
         self, planned: Sequence[Sending], order: Order
     ) -> tuple[list[tuple[Sending, RedriveEntry]], list[Sending]]:
-        """Write the plan to the ledger. Return it, without the letters that another process wrote first, and those."""
+        """Write the plan to the ledger. Return it, without the letters that another process wrote first, and those.
+
+        The rest of an interrupted redrive is written once more, so that one of two processes that send it has it.
+        """
         at_ms = self._log.now_ms()
         bounds = {topic: await self._log.bounds(topic) for topic in {s.topic for s in planned}}
         ours: list[tuple[Sending, RedriveEntry]] = []
@@ -99,9 +102,9 @@ class Sender:
             after = bounds[sending.topic][sending.partition].end
             entry = planned_entry(sending, by=order.by, at_ms=at_ms, after=after, reason=order.reason)
             ours.append((sending, sending.interrupted or entry))
-        fresh = [entry for sending, entry in ours if not sending.interrupted]
-        offsets = await self._journal.note(fresh)
-        taken = await self._journal.noted_before([entry.key for entry in fresh], order.ledger_end, offsets)
+        entries = [entry for _, entry in ours]
+        offsets = await self._journal.note(entries)
+        taken = await self._journal.noted_before([entry.key for entry in entries], order.ledger_end, offsets)
         mine = [pair for pair in ours if pair[1].key not in taken]
         return mine, [sending for sending, entry in ours if entry.key in taken]
 

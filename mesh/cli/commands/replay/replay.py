@@ -68,7 +68,7 @@ async def replay(
     sends them. A request that was sent is not sent again. After an interruption, the same command sends the rest.
 
     --check, --with, --limit and --resend without RUN are for all runs, or for those requested between --since and
-    --until. Exit code 1 if something differs, or if a request cannot be sent.
+    --until. Exit code 1 if something differs, or if a request cannot be sent (also without --yes).
     """
     span, limits = time_span(since, until), limit or ()
     is_file = run is not None and run.endswith(RECORDING_END)

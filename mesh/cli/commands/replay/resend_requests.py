@@ -16,7 +16,7 @@ from mesh.cli.views import sending_view
 from mesh.cli.views.letter_view import entry_facts
 from mesh.cli.views.run_view import id_of
 from mesh.cli.views.sending_view import SHOWN_MAX
-from mesh.core.errors import NotAccepted, NotFound
+from mesh.core.errors import NotFound
 from mesh.core.protocol.event import rfc3339
 from mesh.core.selection.record_filter import RecordFilter
 from mesh.core.suggest import did_you_mean
@@ -34,7 +34,6 @@ async def resend_requests(
 ) -> int:
     """Show which requests would be sent, or send them. Returns 1 if one cannot be sent."""
     from mesh.adapters.recording import RecordingLog
-    from mesh.core.dead_letters.resend_plan import ResendOptions
     from mesh.operations.resend import Resend, read_requests
 
     target = _target(session, options)
@@ -43,24 +42,43 @@ async def resend_requests(
         choice = await _choice(session, source, run, span, options, limits)
         found = await read_requests(source, session.topology, choice)
         origin = source.head.log if isinstance(source, RecordingLog) else source.url
+        where_ = short(source.url)
     # The source is closed now: a file that this process reads only, it cannot write at the same time.
+    if not options.yes:
+        async with target.read_log() as read_only:
+            plan = await _plan(session, target, options, origin, found, read_only)
+        _notes(session, found, plan, where_)
+        moves = choice.run_id is None and not isinstance(source, RecordingLog)
+        return _show(session, plan, found, moves=moves)
     async with target.log() as log:
-        same_log, same_prefix = origin == log.url, session.topology.prefix == target.topology.prefix
-        if options.keep_ids and same_log and same_prefix:
-            what = "a mesh takes a request with the same id for the same request, and ignores it"
-            raise misused(what, "--keep-ids", "Leave it out, or name another mesh with --to-log or --to-topology")
-        resend = Resend(log, target.topology)
-        how = ResendOptions(options.into, options.keep_ids, options.again)
-        plan = await resend.plan(found.requests, session.topology.prefix, how)
-        _notes(session, found, plan, short(source.url))
-        if same_log and not same_prefix:
-            _warn_of_both(session, plan)
-        if not options.yes:
-            moves = choice.run_id is None and not isinstance(source, RecordingLog)
-            return _show(session, plan, found, moves=moves)
+        plan = await _plan(session, target, options, origin, found, log)
+        _notes(session, found, plan, where_)
         if plan.sendings:
             await target.create_embedded_topics(log)  # a file of an older version has no ledger
-        return await _act(session, resend, plan, per_second)
+        return await _act(session, Resend(log, target.topology), plan, per_second)
+
+
+async def _plan(
+    session: Session,
+    target: Session,
+    options: SendOptions,
+    origin: str,
+    found: "FoundRequests",
+    log: "ReadLog",
+) -> "ResendPlan":
+    """Plan what is sent to the target on `log`, and warn of two readers. Writes nothing. `origin`: log of the runs."""
+    from mesh.core.dead_letters.resend_plan import ResendOptions
+    from mesh.operations.resend import plan_resend
+
+    same_log, same_prefix = origin == log.url, session.topology.prefix == target.topology.prefix
+    if options.keep_ids and same_log and same_prefix:
+        what = "a mesh takes a request with the same id for the same request, and ignores it"
+        raise misused(what, "--keep-ids", "Leave it out, or name another mesh with --to-log or --to-topology")
+    how = ResendOptions(options.into, options.keep_ids, options.again)
+    plan = await plan_resend(log, target.topology, found.requests, session.topology.prefix, how)
+    if same_log and not same_prefix:
+        _warn_of_both(session, plan)
+    return plan
 
 
 def _target(session: Session, options: SendOptions) -> Session:
@@ -135,7 +153,7 @@ def _show(session: Session, plan: "ResendPlan", found: "FoundRequests", *, moves
         times = [request.record.timestamp for request in found.requests]
         if moves:
             output.note(("exactly these: ", "dim"), f"--since @{min(times)} --until @{max(times) + 1}")
-    return 0
+    return 1 if plan.obstacles else 0
 
 
 def _row(sending: "Sending") -> list[Piece]:
@@ -195,13 +213,12 @@ def _sending_json(sending: "Sending") -> dict[str, Any]:
 
 async def _act(session: Session, resend: "Resend", plan: "ResendPlan", per_second: float | None) -> int:
     output = session.output
-    if plan.obstacles and not plan.sendings:
-        first = plan.obstacles[0]
-        what = f"{counted(len(plan.obstacles), 'request')} cannot be sent, none was; {first.message}"
-        raise NotAccepted(what, where="mesh replay --resend", remedy=first.remedy)
     if not plan.sendings:
+        _cannot(session, plan)
         _already(session, plan)
-        return 0
+        if plan.obstacles:
+            output.note("no request was sent")
+        return 1 if plan.obstacles else 0
     report = await sending_view.with_progress(
         output, len(plan.sendings), lambda count: resend.send(plan, per_second=per_second, on_progress=count)
     )

@@ -139,15 +139,17 @@ def test_a_recording_is_sent_as_its_log_is(desk: Cli) -> None:
 def test_masked_payloads_are_not_sent(desk: Cli) -> None:
     (desk.folder / "masked.jsonl").write_text(desk("run", "export", "ada", "--redact", "name").out)
     dry = desk("replay", "masked.jsonl", "--resend")
-    assert dry.code == 0
+    assert dry.code == 1
     assert "1 request, such as that of run" in dry.out
     assert "a value of its payload was masked in the recording. Name the log in place of it" in dry.out
     done = desk("replay", "masked.jsonl", "--resend", "--yes")
-    assert (done.code, done.out) == (5, "")
-    assert "1 request cannot be sent, none was; a value of its payload was masked" in done.err
+    assert (done.code, done.out) == (1, dry.out)
+    assert "no request was sent" in done.err
+    assert on_topics(desk, "hellos") == []
 
 
 def test_what_cannot_be_sent_is_listed_and_the_rest_is_sent(desk: Cli) -> None:
+    assert desk("replay", "--resend", "--into", "hellos").code == 1
     done = desk("replay", "--resend", "--into", "hellos", "--yes", "--json")
     assert done.code == 1
     cannot = [row["message"] for row in done.rows if row.get("plan") == "cannot"]
