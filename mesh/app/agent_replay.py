@@ -47,6 +47,8 @@ class Compared(NamedTuple):
     took_ms: float
     verdict: str
     differences: Sequence[Difference]
+    masked: int = 0
+    """Places that were not compared, since their recorded values are masked."""
 
 
 async def replay_agent(
@@ -182,9 +184,10 @@ class _Calls:
 
     def _compare(self, work: _Replayed, new: Event) -> None:
         took_ms, recorded = (time.perf_counter() - work.began_s) * 1_000, work.recorded
-        differences = answer_differences(recorded.answer, new, self._ignored)
+        masked: set[str] = set()
+        differences = answer_differences(recorded.answer, new, self._ignored, masked)
         verdict = verdict_of(recorded.answer, new, differences, recorded.took_ms, took_ms)
-        self._on_result(Compared(recorded, new, took_ms, verdict, differences))
+        self._on_result(Compared(recorded, new, took_ms, verdict, differences, len(masked)))
 
 
 async def _append_none(changes: Sequence[BoardChange]) -> None:

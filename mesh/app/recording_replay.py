@@ -52,11 +52,12 @@ async def replay_recording(
                 at_ms = recorded.requests[0].at_ms
                 rerun = rerun_of(recorded, topology, board=past.values(at_ms, but=recorded.writers))
                 new = await run_in_sandbox(topology, agents, rerun, timeout_s=timeout_s)
-                yield Repetition(recorded, new, run_diff(side_of(recorded), side_of(new), ignored))
+                sides = side_of(recorded, masked=log.is_masked), side_of(new)
+                yield Repetition(recorded, new, run_diff(*sides, ignored))
     finally:
         await log.close()
 
 
-def side_of(facts: RunFacts) -> RunSide:
-    """Return what is compared of a run."""
-    return RunSide(facts.outcome, facts.tasks, facts.last_answers)
+def side_of(facts: RunFacts, *, masked: bool = False) -> RunSide:
+    """Return what is compared of a run. `masked`: whether it comes from a recording in which values are masked."""
+    return RunSide(facts.outcome, facts.tasks, facts.last_answers, masked)

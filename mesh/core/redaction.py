@@ -26,6 +26,9 @@ SHORT_CHARS_MAX: Final = 64
 """Limit for a text whose result is remembered."""
 DEPTH_MAX: Final = 32
 """Deeper values are shown as one text."""
+WITHOUT_LIMIT: Final = 2**63 - 1
+NESTING_MAX: Final = 200
+"""Deeper values of a payload that is masked whole are masked."""
 
 _KEY_END = re.compile(r"\A(?:(?!-----BEGIN ).)*?(-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----)", re.DOTALL)
 """The rest of a PEM key whose beginning was cut away."""
@@ -65,11 +68,21 @@ def mask_value(name: str, value: Any, chars_max: int = CHARS_MAX) -> Any:
     return _Value(chars_max).mask(name, value)
 
 
+def mask_whole(name: str, value: Any) -> Any:
+    """Mask the texts in a field as `mask_value` does, but cut none, however long: for payloads that are read again.
+
+    The time is linear in the size of the value. What is deeper than NESTING_MAX is masked.
+    """
+    return _Value(WITHOUT_LIMIT, WITHOUT_LIMIT, NESTING_MAX).mask(name, value)
+
+
 class _Value:
     """One value that is being masked. `left`: the characters that may still be shown."""
 
-    def __init__(self, chars_max: int) -> None:
+    def __init__(self, chars_max: int, text_chars_max: int = CHARS_MAX, depth_max: int = DEPTH_MAX) -> None:
         self.left = chars_max
+        self._text_chars_max = text_chars_max
+        self._depth_max = depth_max
 
     def mask(self, name: str, value: Any, depth: int = 0) -> Any:
         self.left -= ITEM_CHARS
@@ -80,10 +93,12 @@ class _Value:
             return value
         if isinstance(value, int | float):
             return HIDDEN if _is_secret_number(name, value) else value
-        if (kind is dict or isinstance(value, Mapping)) and depth < DEPTH_MAX:
+        if (kind is dict or isinstance(value, Mapping)) and depth < self._depth_max:
             return self._mapping(name, value, depth + 1)
-        if isinstance(value, list | tuple | Set) and depth < DEPTH_MAX:
+        if isinstance(value, list | tuple | Set) and depth < self._depth_max:
             return self._items(name, value, depth + 1)
+        if self._depth_max == NESTING_MAX and depth >= NESTING_MAX:
+            return HIDDEN
         return self._text(name, value if isinstance(value, str) else str(value))
 
     def _text(self, name: str, text: str) -> str:
@@ -91,7 +106,7 @@ class _Value:
             return HIDDEN
         chars_max = max(0, self.left)
         self.left -= len(text)
-        return _start(text, min(CHARS_MAX, chars_max))
+        return _start(text, min(self._text_chars_max, chars_max))
 
     def _mapping(self, name: str, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}

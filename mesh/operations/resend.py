@@ -21,7 +21,7 @@ from mesh.core.dead_letters.resend_plan import RecordedRequest, ResendOptions, R
 from mesh.core.errors import InvalidInput
 from mesh.core.protocol.event import REQUESTED, Event, rfc3339
 from mesh.core.protocol.record import Position, Record, TopicPartition, parse_coordinates
-from mesh.core.secret_formats import HIDDEN
+from mesh.core.replay.masked_values import holds_masked
 from mesh.core.selection.record_filter import RecordFilter
 from mesh.core.topology.model import Topology
 from mesh.operations.dead_letters.redrive_journal import Journal, read_ledger
@@ -122,12 +122,12 @@ async def _with_keys(
         async with aclosing(records_at(log, topic, number, wanted)) as records:
             async for record in records:
                 keys[Position(topic, number, record.offset)] = record.key
-    masked = HIDDEN.encode() if isinstance(log, RecordingLog) and log.is_masked else None
+    is_masked = isinstance(log, RecordingLog) and log.is_masked
     requests = []
     for event, record in found:
         origin = parse_coordinates(event.origin)
         key, known = (None, False) if origin is None else (keys.get(origin), origin in keys)
-        requests.append(RecordedRequest(event, record, key, known, masked is not None and masked in event.data))
+        requests.append(RecordedRequest(event, record, key, known, is_masked and holds_masked(event.data)))
     return requests
 
 

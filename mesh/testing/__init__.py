@@ -30,6 +30,7 @@ from mesh.app.wiring import load_agents, load_topology, open_board, open_log
 from mesh.client import Mesh, Run
 from mesh.context import Context
 from mesh.core.replay.answer_diff import Ignored
+from mesh.core.replay.masked_values import not_compared
 from mesh.core.replay.run_diff import diff_lines
 from mesh.core.task.agent import agent_of
 from mesh.core.topology.loader import load
@@ -140,6 +141,7 @@ def replay(
                     request = each.recorded.requests[0]
                     about = f"run {request.subject or request.run_id} ({request.type}) differs from {recording}"
                     lines += [about, *(f"  {line}" for line in diff_lines(each.diff))]
+                    lines += [f"  {not_compared(each.diff.masked)}"] if each.diff.masked else []
         return lines
 
     found = asyncio.run(differences())

@@ -36,6 +36,7 @@ async def take_again(
     from mesh.app.recording_replay import replay_recording
     from mesh.app.wiring import load_agents
     from mesh.cli.commands.replay.agent_topic import todays_topology
+    from mesh.core.replay.masked_values import not_compared
     from mesh.core.replay.run_diff import diff_lines
 
     hide_sandbox(session.output)
@@ -54,6 +55,7 @@ async def take_again(
                     runs, different = runs + 1, different + (not same)
                     lines = list(diff_lines(each.diff))
                     facts = {"recording": str(file), "run": each.recorded.run_id, "same": same, "differences": lines}
+                    facts["masked"] = each.diff.masked
                     output.emit(facts)
                     mark = ("✗ ", "red") if not same else ("… ", "cyan") if each.diff.is_open else ("✓ ", "green")
                     name, about = request.subject or each.recorded.run_id, f"  {request.type}"
@@ -62,6 +64,8 @@ async def take_again(
                     output.print(mark, str(file), f"  {name}", (about, "dim"))
                     for line in lines:
                         output.print("    ", line)
+                    if each.diff.masked:
+                        output.print("    ", (not_compared(each.diff.masked), "yellow"))
     output.note(f"{counted(runs, 'run')}, {different} different")
     return 1 if different else 0
 

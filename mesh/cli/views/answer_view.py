@@ -10,6 +10,7 @@ from mesh.cli.framework.text import counted, took, visible
 from mesh.cli.views.run_view import id_of
 from mesh.core.protocol.event import Event, parse_json
 from mesh.core.replay.answer_diff import BROKEN, DIFFERENT, SAME, SLOWER, VERDICTS, answer_text
+from mesh.core.replay.masked_values import not_compared
 from mesh.core.verification.record_diff import Difference
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class AnswerCounts:
     verdicts: Counter[str] = field(default_factory=Counter)
     recorded_ms: float = 0
     took_ms: float = 0
+    masked: int = 0
     shown: "list[Compared]" = field(default_factory=list)
 
     def add(self, compared: "Compared", shown_max: int) -> None:
@@ -37,6 +39,7 @@ class AnswerCounts:
         self.verdicts[compared.verdict] += 1
         self.recorded_ms += compared.recorded.took_ms
         self.took_ms += compared.took_ms
+        self.masked += compared.masked
         if compared.differences and len(self.shown) < shown_max:
             self.shown.append(compared)
 
@@ -59,6 +62,7 @@ def summary(output: Output, found: AnswerCounts, skipped: "Skipped") -> None:
             "function": found.where,
             "tasks": found.total,
             **{verdict: found.verdicts[verdict] for verdict in VERDICTS},
+            "masked": found.masked,
             "gone": skipped.gone,
             "not_called": skipped.not_called,
             "head_removed": skipped.head_removed,
@@ -81,6 +85,8 @@ def summary(output: Output, found: AnswerCounts, skipped: "Skipped") -> None:
         output.print((f"{counted(found.total, 'task')}; on average {mean[0]} recorded, {mean[1]} now", "dim"))
     else:
         output.print(("no recorded answers of this agent to compare", "dim"))
+    if found.masked:
+        output.note((not_compared(found.masked), "yellow"))
     if skipped.head_removed:
         output.note(("older records were removed from the inbox: the answers before are left out", "yellow"))
     if skipped.gone:
@@ -128,6 +134,7 @@ def compared_json(compared: "Compared") -> dict[str, Any]:
         "run": task.run_id,
         "where": compared.recorded.where,
         "differences": differences_json(compared.differences),
+        "masked": compared.masked,
         "input": {"type": task.type, "data": parse_json(task.data)},
         "recorded": {**answer_json(answer), "took_ms": compared.recorded.took_ms},
         "now": {**answer_json(compared.new), "took_ms": round(compared.took_ms, 3)},

@@ -9,6 +9,7 @@ from mesh.cli.framework.text import counted, took, visible
 from mesh.cli.views import answer_view, replay_view
 from mesh.cli.views.run_view import id_of, state
 from mesh.core.replay.answer_diff import answer_text
+from mesh.core.replay.masked_values import not_compared
 from mesh.core.replay.run_diff import TASK_VERDICTS, RunDiff, TaskDiff
 from mesh.operations.replay.run_facts import RunFacts
 
@@ -48,6 +49,8 @@ def sandbox(output: Output, recorded: RunFacts, results: Sequence[Repetition], a
         )
     if new.outcome is None and recorded.outcome is not None:
         output.note(("the repetition had not ended in time: --timeout gives it more", "yellow"))
+    if found.masked:
+        output.note((not_compared(found.masked), "yellow"))
     for by_hand in recorded.by_hand:
         output.note((f"not repeated: {by_hand}", "yellow"))
     output.print()
@@ -55,9 +58,9 @@ def sandbox(output: Output, recorded: RunFacts, results: Sequence[Repetition], a
 
 
 def _row(agent: str, task: TaskDiff) -> list[Piece]:
-    given = ("same", "dim") if task.given_same else ("other", "yellow")
+    given = (task.given, "dim" if task.given == "same" else "yellow")
     if task.verdict in TASK_VERDICTS:
-        return [f"  {agent}", "" if not task.given_same else given, (TASK_VERDICTS[task.verdict], "red"), "", ""]
+        return [f"  {agent}", "" if task.given == "other" else given, (TASK_VERDICTS[task.verdict], "red"), "", ""]
     first = task.differences[0]
     values = [visible(side, VALUE_CHARS_MAX) for side in (first.expected, first.got)]
     return [f"  {agent}", given, first.place, (values[0], "green"), (values[1], "red")]
@@ -92,6 +95,7 @@ def _sandbox_json(recorded: RunFacts, new: RunFacts, found: RunDiff, results: Se
         "different": sum(not diff.same for _, diff in results),
         "recorded": recorded.outcome,
         "sandbox": new.outcome,
+        "masked": found.masked,
         "outcome": answer_view.differences_json(found.outcome),
         "tasks": [_task_json(task, recorded, new) for task in found.tasks],
         "not_repeated": list(recorded.by_hand),
@@ -104,7 +108,9 @@ def _task_json(task: TaskDiff, recorded: RunFacts, new: RunFacts) -> dict[str, A
         "agent": task.agent,
         "task": task.task_id,
         "verdict": task.verdict,
-        "same_input": task.given_same,
+        "same_input": task.given_same and not task.masked_input,
+        "masked_input": task.masked_input,
+        "masked": task.masked,
         "differences": answer_view.differences_json(task.differences),
         "answers": [None if answer is None else answer_text(answer) for answer in answers],
     }

@@ -5,10 +5,11 @@
     outcome_differences(recorded, new, ignored)    # bodies of outcomes
 
 Times, ids of records and spending are left out: they differ each time. Keys of objects have no order, lists do.
+Values that are masked in the recording are not compared.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, zip_longest
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ import orjson
 
 from mesh.core.expression.field_path import parse_path
 from mesh.core.protocol.event import FAILED, SUCCEEDED, Event, Fault, Part
+from mesh.core.replay.masked_values import stands_for
 from mesh.core.verification.record_diff import MISSING, SHOWN_MAX, Difference, value_differences
 
 ERROR: Final = "error"
@@ -81,11 +83,14 @@ def verdict_of(
     return BROKEN if new.kind == FAILED != recorded.kind else DIFFERENT
 
 
-def answer_differences(recorded: Event, new: Event, ignored: Ignored = NOTHING) -> list[Difference]:
-    """Return the differences of two answers to one task; at most `SHOWN_MAX`."""
+def answer_differences(
+    recorded: Event, new: Event, ignored: Ignored = NOTHING, masked: set[str] | None = None
+) -> list[Difference]:
+    """Return the differences of two answers to one task; at most `SHOWN_MAX`. `masked` receives the places that are not
+    compared, since the recorded value is masked."""
     if recorded.data == new.data and recorded.kind == new.kind == SUCCEEDED and recorded.type == new.type:
         return []  # most
-    return list(islice(_answer(recorded, new, ignored), SHOWN_MAX))
+    return list(islice(_answer(recorded, new, ignored, set() if masked is None else masked), SHOWN_MAX))
 
 
 def outcome_differences(
@@ -97,7 +102,7 @@ def outcome_differences(
 
 def same_input(recorded: Event, new: Event) -> bool:
     """Whether two tasks ask for the same: equal types and payloads."""
-    return not any(_payloads(_parts(recorded), _parts(new), NOTHING))
+    return not any(_payloads(_parts(recorded), _parts(new), NOTHING, set()))
 
 
 def answer_text(answer: Event) -> str:
@@ -111,13 +116,13 @@ def answer_text(answer: Event) -> str:
 _UNKNOWN: Final = Fault("unknown", "the failure came without a reason")
 
 
-def _answer(recorded: Event, new: Event, ignored: Ignored) -> Iterator[Difference]:
+def _answer(recorded: Event, new: Event, ignored: Ignored, masked: set[str]) -> Iterator[Difference]:
     if recorded.kind != new.kind:
         yield Difference("answer", _kind_text(recorded), _kind_text(new))
     elif recorded.kind == FAILED:
-        yield from value_differences(ERROR, _error(recorded), _error(new), _covering(ignored, ERROR))
+        yield from value_differences(ERROR, _error(recorded), _error(new), _covering(ignored, ERROR), _noting(masked))
     else:
-        yield from _payloads(_parts(recorded), _parts(new), ignored)
+        yield from _payloads(_parts(recorded), _parts(new), ignored, masked)
 
 
 def _error(answer: Event) -> dict[str, str]:
@@ -138,7 +143,9 @@ def _parts(event: Event) -> Sequence[Part]:
         return (Part(event.type, event.data),)
 
 
-def _payloads(recorded: Sequence[Part], new: Sequence[Part], ignored: Ignored) -> Iterator[Difference]:
+def _payloads(
+    recorded: Sequence[Part], new: Sequence[Part], ignored: Ignored, masked: set[str]
+) -> Iterator[Difference]:
     types = Counter(part.type for part in (*recorded, *new))
     number: Counter[str] = Counter()
     for one, other in zip_longest(recorded, new):
@@ -149,11 +156,23 @@ def _payloads(recorded: Sequence[Part], new: Sequence[Part], ignored: Ignored) -
             yield Difference("event", *(MISSING if part is None else part.type for part in (one, other)))
         elif one.data != other.data:
             covered = _covering(ignored, one.type)
-            yield from value_differences(place, _parsed(one.data), _parsed(other.data), covered)
+            yield from value_differences(place, _parsed(one.data), _parsed(other.data), covered, _noting(masked))
 
 
 def _covering(ignored: Ignored, type: str) -> Any:
     return lambda steps: ignored.covers(type, steps)
+
+
+def _noting(masked: set[str]) -> Callable[[str, Any, Any], bool]:
+    """Return a test for values that are masked in the recording; it adds their places."""
+
+    def is_masked(place: str, recorded: Any, new: Any) -> bool:
+        if not stands_for(recorded, new):
+            return False
+        masked.add(place)
+        return True
+
+    return is_masked
 
 
 def _parsed(data: bytes) -> Any:
@@ -164,13 +183,14 @@ def _parsed(data: bytes) -> Any:
 
 
 def _outcome(recorded: Mapping[str, Any], new: Mapping[str, Any], ignored: Ignored) -> Iterator[Difference]:
-    yield from value_differences(OUTCOME, _comparable(recorded), _comparable(new), _covering(ignored, OUTCOME))
+    sides = _comparable(recorded), _comparable(new)
+    yield from value_differences(OUTCOME, *sides, _covering(ignored, OUTCOME), _noting(set()))
     for one, other in _results(recorded.get("results", ()), new.get("results", ())):
         if one is None or other is None:
             yield Difference("result", *(MISSING if side is None else _result_text(side) for side in (one, other)))
             continue
         type = str(one.get("type"))
-        yield from value_differences(type, _data(one), _data(other), _covering(ignored, type))
+        yield from value_differences(type, _data(one), _data(other), _covering(ignored, type), _noting(set()))
 
 
 def _results(recorded: Sequence[Entry], new: Sequence[Entry]) -> Iterator[tuple[Entry | None, Entry | None]]:

@@ -29,14 +29,12 @@ from mesh.core.protocol.headers import HEADERS
 from mesh.core.protocol.record import Headers, PackedHeaders, Record, StoredRecord, UnreadValue, coordinates
 from mesh.core.protocol.record_json import bytes_json, record_json
 from mesh.core.protocol.timestamps import parse_time
-from mesh.core.redaction import CHARS_MAX, mask_value
+from mesh.core.redaction import mask_whole
 from mesh.core.secret_formats import HIDDEN
 from mesh.core.topology.model import Topology
 from mesh.core.topology.serialization import pinned_bytes, pinned_topology
 
 FORMAT: Final = 1
-PAYLOAD_CHARS_MAX: Final = 16 * 1_048_576
-"""Limit for the texts of one payload that is masked; no log takes a record of this size."""
 _PLACE: Final = frozenset({"topic", "partition", "offset", "logtime", "key", "key_base64", "headers"})
 _PAYLOAD: Final = frozenset({"data", "data_base64", "text", "tombstone", "unread"})
 _OWN: Final = _PLACE | _PAYLOAD
@@ -169,7 +167,7 @@ class Masking:
         if not value or name in _OTHERS or name.startswith(("ce_", "mesh-", "__")):
             return value
         text = value.decode("utf-8", "surrogateescape")
-        shown = str(mask_value(name, text, CHARS_MAX))
+        shown = str(mask_whole(name, text))
         if shown == text:
             return value
         self.counts[f"header {name}"] += 1
@@ -182,7 +180,7 @@ class Masking:
             parsed = orjson.loads(value)
         except orjson.JSONDecodeError:
             return value
-        masked = mask_value("", parsed, PAYLOAD_CHARS_MAX) if isinstance(parsed, dict | list | str) else parsed
+        masked = mask_whole("", parsed) if isinstance(parsed, dict | list | str) else parsed
         for path in self._paths:
             if type == BATCH:
                 masked = _batch_hidden(masked, path)

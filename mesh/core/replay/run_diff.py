@@ -14,6 +14,7 @@ from mesh.core.replay.answer_diff import (
     same_input,
     verdict_of,
 )
+from mesh.core.replay.masked_values import holds_masked
 from mesh.core.verification.record_diff import Difference
 
 GONE: Final = "gone"
@@ -27,6 +28,11 @@ TASK_VERDICTS: Final[dict[str, str]] = {
     UNANSWERED: "the task got no answer in one of both runs",
 }
 """Verdicts on a task besides those on its answer (`answer_diff.VERDICTS`)."""
+INPUTS: Final[dict[str, str]] = {
+    "same": "the same input",
+    "masked": "an input that is masked in the recording",
+    "other": "another input",
+}
 
 
 class TaskDiff(NamedTuple):
@@ -37,6 +43,15 @@ class TaskDiff(NamedTuple):
     verdict: str
     given_same: bool
     differences: Sequence[Difference]
+    masked: int = 0
+    """Places of the answer that were not compared, since their recorded values are masked."""
+    masked_input: bool = False
+    """Whether values of its recorded input may be masked, so that the repetition was not given the true ones."""
+
+    @property
+    def given(self) -> str:
+        """What the input was beside the recorded one: `same`, `masked` or `other`."""
+        return "masked" if self.masked_input else "same" if self.given_same else "other"
 
 
 class RunDiff(NamedTuple):
@@ -63,6 +78,11 @@ class RunDiff(NamedTuple):
         return [task for task in self.compared if task.verdict != SAME]
 
     @property
+    def masked(self) -> int:
+        """The number of places that were not compared, since their recorded values are masked."""
+        return sum(task.masked for task in self.compared)
+
+    @property
     def first_differences(self) -> Mapping[str, TaskDiff]:
         """Agent → its first task that differs."""
         found: dict[str, TaskDiff] = {}
@@ -77,6 +97,8 @@ class RunSide(NamedTuple):
     outcome: Mapping[str, Any] | None
     tasks: Mapping[str, Event]
     answers: Mapping[str, Event]
+    masked: bool = False
+    """Whether it comes from a recording in which values are masked."""
 
 
 def run_diff(recorded: RunSide, new: RunSide, ignored: Ignored = NOTHING) -> RunDiff:
@@ -104,14 +126,16 @@ def _tasks(recorded: RunSide, new: RunSide, ignored: Ignored) -> Iterator[TaskDi
             assert known is not None  # it is in one of both
             yield TaskDiff(known.agent, known.task_id, NEW if one is None else GONE, False, ())
             continue
-        given_same = same_input(one, other)
+        given_same, masked_input = same_input(one, other), recorded.masked and holds_masked(one.data)
         answer, again = recorded.answers.get(id), new.answers.get(other_id)
         if answer is None or again is None:
             verdict = SAME if answer is again else UNANSWERED
-            yield TaskDiff(one.agent, id, verdict, given_same, ())
+            yield TaskDiff(one.agent, id, verdict, given_same, (), 0, masked_input)
             continue
-        differences = answer_differences(answer, again, ignored)
-        yield TaskDiff(one.agent, id, verdict_of(answer, again, differences, 0, 0), given_same, differences)
+        masked: set[str] = set()
+        differences = answer_differences(answer, again, ignored, masked)
+        verdict = verdict_of(answer, again, differences, 0, 0)
+        yield TaskDiff(one.agent, id, verdict, given_same, differences, len(masked), masked_input)
 
 
 def _pairs(recorded: Mapping[str, Event], new: Mapping[str, Event]) -> Iterator[tuple[str, str]]:
@@ -133,8 +157,7 @@ def diff_lines(diff: RunDiff) -> Iterator[str]:
         yield "outcome"
         yield from map(_line, diff.outcome)
     for agent, task in diff.first_differences.items():
-        given = "the same input" if task.given_same else "another input"
-        about = TASK_VERDICTS.get(task.verdict) or f"{VERDICTS[task.verdict]} to {given}"
+        about = TASK_VERDICTS.get(task.verdict) or f"{VERDICTS[task.verdict]} to {INPUTS[task.given]}"
         yield f"{agent}: {about} (task {task.task_id[:12]})"
         yield from map(_line, task.differences)
 

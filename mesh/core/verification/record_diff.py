@@ -63,10 +63,15 @@ def _values(expected: bytes | None, got: bytes | None) -> Iterator[Difference]:
 
 
 def value_differences(
-    place: str, expected: Any, got: Any, ignored: Callable[[tuple[str | int, ...]], bool] = lambda steps: False
+    place: str,
+    expected: Any,
+    got: Any,
+    ignored: Callable[[tuple[str | int, ...]], bool] = lambda steps: False,
+    equal: Callable[[str, Any, Any], bool] = lambda place, one, other: False,
 ) -> Iterator[Difference]:
     """Yield the differences of two parsed JSON values. `place`: name of the values. `ignored` is asked for each pair
-    of inner values, with the steps that lead to it; what it covers may differ."""
+    of inner values, with the steps that lead to it; what it covers may differ. `equal` is
+    asked for each place that differs, with both values; it may call them equal."""
     todo: list[tuple[str, tuple[str | int, ...], Any, Any]] = [(place, (), expected, got)]
     while todo:
         place, steps, one, other = todo.pop(0)
@@ -78,7 +83,9 @@ def value_differences(
         elif isinstance(one, list) and isinstance(other, list):
             pairs = zip_longest(one, other, fillvalue=_ABSENT)
             todo += [(f"{place}[{n}]", (*steps, n), *pair) for n, pair in enumerate(pairs)]
-        elif one != other or type(one) is not type(other):
+        elif (one != other or type(one) is not type(other)) and (
+            other is _ABSENT or one is _ABSENT or not equal(place, one, other)
+        ):
             yield Difference(place, *_cut(*(MISSING if side is _ABSENT else _json(side) for side in (one, other))))
 
 

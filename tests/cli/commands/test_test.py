@@ -55,6 +55,26 @@ def test_a_changed_answer_fails_with_its_difference(recorded: Cli, changed: None
     assert [row["same"] for row in rows] == [True, False]
 
 
+def test_masked_places_are_not_compared_and_are_counted(recorded: Cli) -> None:
+    file = recorded.folder / "masked.jsonl"
+    file.write_text(recorded("run", "export", "bob", "--redact", "greeted.text").out)
+    done = recorded("test", "masked.jsonl")
+    assert (done.code, done.err) == (0, "1 run, 0 different\n")
+    assert "    1 masked place was not compared" in done.out.splitlines()
+    assert recorded("test", "masked.jsonl", "--json").rows[0]["masked"] == 1
+    for options in (("--agent", "greeter"), ("--run",)):
+        again = recorded("replay", "masked.jsonl", *options)
+        assert (again.code, "1 masked place was not compared" in again.out + again.err) == (0, True)
+
+
+def test_the_input_of_another_answer_is_named_as_masked(recorded: Cli) -> None:
+    file = recorded.folder / "masked_input.jsonl"
+    file.write_text(recorded("run", "export", "bob", "--redact", "hello.name").out)
+    done = recorded("test", "masked_input.jsonl", "--json")
+    assert done.code == 1
+    assert any("greeter: another answer to an input that is masked" in x for x in done.rows[0]["differences"])
+
+
 def test_what_is_no_recording_is_an_error(recorded: Cli) -> None:
     (recorded.folder / "empty").mkdir(exist_ok=True)
     assert "holds no recording" in recorded("test", "empty").err

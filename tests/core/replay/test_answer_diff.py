@@ -153,3 +153,13 @@ def test_another_failure_is_a_difference_and_measured_messages_do_not_count() ->
     differences = answer_differences(failure("exception"), failure("rejected"))
     assert verdict_of(failure("exception"), failure("rejected"), differences, 0, 0) == "different"
     assert answer_differences(failure("timed_out", "5 ms"), failure("timed_out", "6 ms")) == []
+
+
+def test_a_value_that_is_masked_in_the_recording_is_not_compared() -> None:
+    recorded, new = priced({"api_key": "***", "n": 1}), priced({"api_key": "sk-aaa", "n": 2})
+    masked: set[str] = set()
+    assert [found.place for found in answer_differences(recorded, new, masked=masked)] == ["order.priced.n"]
+    assert masked == {"order.priced.api_key"}
+    assert places(recorded, priced({"n": 1})) == ["order.priced.api_key"], "a field that is gone is a difference"
+    results = [{"results": [{"type": "t", "agent": "a", "data": {"api_key": key}}]} for key in ("***", "sk-aaa")]
+    assert outcome_differences(results[0], results[1]) == []

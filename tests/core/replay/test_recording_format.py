@@ -253,3 +253,15 @@ def test_headers_of_a_foreign_producer_are_masked_and_those_of_the_mesh_are_not(
     )
     assert list(found.headers) == [("Authorization", b"***"), ("ce_id", b"token=abcdefgh12")]
     assert masking.counts == {"header Authorization": 1}
+
+
+def test_a_long_value_is_never_cut() -> None:
+    long = {"text": "words of a text " * 70_000, "items": [0] * 1_100_000}
+    assert masked(long) == (long, {})
+
+
+def test_what_is_nested_deeper_than_the_limit_is_masked() -> None:
+    payload: object = "a text"
+    for _ in range(240):
+        payload = [payload]
+    assert orjson.dumps(masked(payload)[0]) == b"[" * 200 + b'"***"' + b"]" * 200

@@ -103,3 +103,17 @@ def test_differences_are_told_in_lines() -> None:
         "ship: the repetition did not start this task (task t2)",
     ]
     assert list(diff_lines(run_diff(recorded, recorded))) == []
+
+
+def test_masked_places_are_counted_and_a_masked_input_is_named() -> None:
+    given = task("t1", "price", {"token": "***"})
+    recorded = side({"t1": {"key": "***", "n": 1}}, given)._replace(masked=True)
+    same = run_diff(recorded, side({"t1": {"key": "sk-aaa", "n": 1}}, given))
+    assert (same.same, same.masked) == (True, 1)
+    other = run_diff(recorded, side({"t1": {"key": "sk-aaa", "n": 2}}, given))
+    assert list(diff_lines(other)) == [
+        "price: another answer to an input that is masked in the recording (task t1)",
+        "  said.n: recorded 1, now 2",
+    ]
+    unmasked = run_diff(recorded._replace(masked=False), side({"t1": 2}, given))
+    assert [each.given for each in unmasked.tasks] == ["same"], "asterisks of a log are no mask"

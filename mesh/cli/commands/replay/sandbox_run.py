@@ -47,8 +47,10 @@ async def sandbox_run(session: Session, name: str | None, options: CallOptions) 
             for path in rerun.added:
                 noun = "task" if options.from_task else "request"
                 session.output.warn(("--set: ", "yellow"), f"the {noun} has no field {path}: it was added")
+            masked = getattr(log, "is_masked", False)
             results = [
-                result async for result in _repeated(session, topology, agents, recorded, rerun, options, ignored)
+                result
+                async for result in _repeated(session, topology, agents, recorded, rerun, options, ignored, masked)
             ]
             if not first:
                 session.output.print()
@@ -101,6 +103,7 @@ async def _repeated(
     rerun: "Rerun",
     options: CallOptions,
     ignored: "Ignored",
+    masked: bool,
 ) -> "AsyncIterator[tuple[RunFacts, RunDiff]]":
     from mesh.app.recording_replay import side_of
     from mesh.app.sandbox import run_in_sandbox
@@ -112,7 +115,7 @@ async def _repeated(
         for number in range(1, options.repeat + 1):
             new = await run_in_sandbox(topology, agents, rerun, timeout_s=timeout_s, save=save)
             bar.advance(1, f"{number} of {options.repeat}")
-            yield new, run_diff(side_of(recorded), side_of(new), ignored)
+            yield new, run_diff(side_of(recorded, masked=masked), side_of(new), ignored)
 
 
 def _check_one(runs: int, repeat: int) -> None:
