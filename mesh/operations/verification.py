@@ -116,6 +116,7 @@ async def _plan(
     deadline_ms = max(one.limits.deadline_ms for one in known)
     bounds = {topic: await _since(log, topic, window, deadline_ms) for topic in (*published, topology.inbox)}
     narrow = bounds if places is None else await _narrow(log, topology, run_id, places, bounds)
+    is_cut = bool(getattr(log, "flaw", ""))
     partial = bool(run_id) or window != WHOLE
     checkpoints = CheckpointStates({}, []) if partial else await read_checkpoints(log, topology, clock, known)
     scope = CheckScope(
@@ -123,7 +124,8 @@ async def _plan(
         kept=kept,
         heads={TopicPartition(topic, n): b.start for topic, spans in bounds.items() for n, b in spans.items()},
         ends={TopicPartition(topology.inbox, n): b.end for n, b in bounds[topology.inbox].items()},
-        committed=committed,
+        committed={} if is_cut else committed,
+        is_cut=is_cut,
         checkpoints=checkpoints.states,
         until_ms=window.until_ms,
     )

@@ -24,6 +24,8 @@ from mesh.core.verification.state_diff import state_difference
 MISSING_KEPT: Final = 1_000
 """Limit of missing records kept in full until the end, which may explain them."""
 
+UNCOMMITTED: Final = "decided, but not committed yet"
+AFTER_CUT: Final = "decided, and may be after the cut of the recording"
 NEVER_MS: Final = 2**63 - 1
 
 
@@ -70,6 +72,9 @@ class CheckScope:
     """Latest checkpoint of inbox partitions, by number; each is compared when the fold reaches its offset."""
     until_ms: int | None = None
     """End of the inbox records handed in, in log time; None: all are. Later publications may follow from others."""
+    is_cut: bool = False
+    """Whether the records come from a recording that is cut: what was decided may be after the cut. Then `committed` is
+    empty, since a committed offset demands nothing."""
     states: Callable[[int], Partition] | None = None
     """Makes the initial fold of a partition number, for a partition that was restored from a checkpoint."""
 
@@ -101,6 +106,7 @@ class ReplayCheck:
         self._heads = scope.heads
         self._widths = Counter(place.topic for place in self._heads)
         self._committed = scope.committed
+        self._uncommitted = AFTER_CUT if scope.is_cut else UNCOMMITTED
         self._ends = scope.ends
         self._checkpoints = dict(scope.checkpoints)
         """Checkpoints that were not compared yet."""
@@ -259,7 +265,7 @@ class ReplayCheck:
             self._published.flag(expected.topic, id, MATCHED)
             return Violation("I6", where, what, run_id=run_id, record=expected, published=others[0].where)
         elif self._committed is not None and record.offset >= self._committed.get(place, 0):
-            self._report.unchecked["decided, but not committed yet"] += 1
+            self._report.unchecked[self._uncommitted] += 1
         elif self._head_is_lost(expected):
             self._report.unchecked[lost] += 1
         elif not self._published.flag(self._topology.dead, derive_id("refused", expected.topic, id), MATCHED):

@@ -38,7 +38,6 @@ EARLY_MAX: Final = 10_000
 """Published records kept that were read before their decision. The oldest is then judged without it."""
 _PUBLISHED: Final = frozenset({PublishTask, PublishEvent, DeadLetter, Finish})
 _LATE: Final = "published after the window"
-_UNCOMMITTED: Final = "decided, but not committed yet"
 _BEFORE_HEAD: Final = "effects in runs that began before the head of the inbox"
 _PUBLISHED_BEFORE: Final = "published by runs that began before the head of the inbox"
 
@@ -262,7 +261,7 @@ class StreamCheck(ReplayCheck):
         if decided.run_id in part.unseen:
             self._rest.excuse(decided.run_id, _BEFORE_HEAD)
         elif self._committed is not None and decided.offset >= self._committed.get(place, 0):
-            self._rest.excuse(decided.run_id, _UNCOMMITTED)
+            self._rest.excuse(decided.run_id, self._uncommitted)
         else:
             self._rest.suspects.add(decided.run_id)
 

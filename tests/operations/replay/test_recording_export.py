@@ -277,3 +277,25 @@ async def test_a_foreign_record_on_a_topic_of_the_mesh_is_kept_as_it_is(mesh: Me
     file = await opened(tmp_path / "run.jsonl")
     assert keys(await all_of(file, mesh.topology.inbox), run_id)[-1][3] == b"\xff\x00"
     await file.close()
+
+
+async def test_what_may_be_after_a_cut_is_not_demanded_by_the_check(mesh: MeshTest, tmp_path: Path) -> None:
+    run_id = await ended(mesh, "a")
+    await read_until(mesh.log, mesh.topology.outcomes, 1)
+    path = tmp_path / "run.jsonl"
+    await exported(mesh.log, mesh, path, one(run_id))
+    lines = path.read_bytes().splitlines(keepends=True)
+    for count in range(1, len(lines)):
+        path.write_bytes(b"".join(lines[:count]))
+        file = await opened(path)
+        checked = await verify(file, file.head.topology, SystemClock())
+        assert checked.first is None, (count, checked.first)
+        await file.close()
+    kept = [line for line in lines[:-1] if b'"topic":"mesh.tasks.first"' not in line]
+    end = orjson.loads(lines[-1])["end"] | {"records": len(kept) - 1}
+    path.write_bytes(b"".join(kept) + orjson.dumps({"end": end}) + b"\n")
+    file = await opened(path)
+    found = (await verify(file, file.head.topology, SystemClock())).first
+    assert found is not None, "a whole file must hold it"
+    assert found.violation.invariant == "I7"
+    await file.close()
