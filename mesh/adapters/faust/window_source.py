@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import faust
+from faust.exceptions import PartitionsMismatch
 
 from mesh.core.errors import LogUnavailable
 from mesh.core.metrics.measurements import source_topics
@@ -25,6 +26,9 @@ from mesh.core.topology.model import FAUST_GROUP, FAUST_TABLE, Topology
 
 SESSION_TIMEOUT_S = 10.0
 HEARTBEAT_S = 3.0
+
+METADATA_MAX_AGE_MS = 5_000
+"""How old the consumer's partition counts may be; a changelog topic that was just made has none before."""
 
 
 class WindowCounts(Protocol):
@@ -87,6 +91,7 @@ class FaustSource:
             broker_heartbeat_interval=HEARTBEAT_S,
             broker_max_poll_records=500,
             consumer_auto_offset_reset="earliest",
+            consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
             stream_wait_empty=False,
         )
         partitions = self._topology.inbox_partitions
@@ -124,7 +129,13 @@ class FaustSource:
         self._seconds[place] = second
         restart = counts.restart(place)
         if restart is not None:
-            starts[_key(place)] = str(restart.since_ms).encode()
+            try:
+                starts[_key(place)] = str(restart.since_ms).encode()
+            except PartitionsMismatch:
+                # The consumer has not learnt of the new changelog topic yet. The record after this one tries again;
+                # until then nothing is acknowledged.
+                del self._seconds[place]
+                return
             while waiting and waiting[0].offset < restart.offset:
                 waiting.popleft().ack(event.app.consumer)
 

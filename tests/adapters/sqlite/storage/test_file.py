@@ -330,8 +330,9 @@ async def test_the_write_ahead_log_does_not_grow_without_end(
     monkeypatch.setattr("mesh.adapters.sqlite.storage.file._WAL_CHECK_S", 0.0)
     for _ in range(40):
         await file.write(insert(os.urandom(200_000)))
-    sizes = os.stat(f"{path}-wal").st_size
-    assert sizes < 4_000_000
+    async with asyncio.timeout(60):
+        while os.stat(f"{path}-wal").st_size >= 4_000_000:  # the machine may be too busy to keep up
+            await file.write(insert(b""))
     await until(lambda: os.stat(path).st_size > 4_000_000, "moved into the file")
 
 
