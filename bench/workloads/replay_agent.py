@@ -16,7 +16,7 @@ from mesh.adapters.sqlite import SqliteBoard, SqliteLog
 from mesh.app.agent_replay import Compared, replay_agent
 from mesh.app.process import Process, running
 from mesh.app.wiring import topic_specs
-from mesh.core.board.past_values import PastBoard
+from mesh.core.board.past_values import MemoryPast
 from mesh.core.protocol.codec import event_headers
 from mesh.core.protocol.event import TASK, Event, derive_id
 from mesh.core.protocol.record import NewRecord
@@ -74,7 +74,7 @@ async def replayed(log: SqliteLog, mesh: Topology) -> float:
 
     began = time.process_time()
     async with aclosing(read_task_answers(log, mesh, AGENT, Period(), Skipped())) as batches:
-        await replay_agent(mesh, AGENT, agent_of(echo), batches, PastBoard(), on_result=told)
+        await replay_agent(mesh, AGENT, agent_of(echo), batches, MemoryPast(), on_result=told)
     rate = TASKS / (time.process_time() - began)
     assert len(verdicts) == TASKS, f"{len(verdicts)} of {TASKS} tasks were replayed"
     assert set(verdicts) <= {"same", "slower"}, set(verdicts)

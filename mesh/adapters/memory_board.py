@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.ports import ABSENT, ANY, Count, Entry, Limit
 from mesh.core.board import rules
-from mesh.core.board.past_values import BoardPast, PastValue
+from mesh.core.board.past_values import PastBoard, PastValue
 from mesh.core.errors import Conflict
 
 T = TypeVar("T")
@@ -137,7 +137,7 @@ class BoardAtMoment(MemoryBoard):
     """The board as it stood at a time in milliseconds, with writes of its own that no other board shows. Writes that
     `but` made then do not count: a replay of its task makes them again."""
 
-    def __init__(self, past: BoardPast, at_ms: int, *, but: Container[str] = ()) -> None:
+    def __init__(self, past: PastBoard, at_ms: int, *, but: Container[str] = ()) -> None:
         super().__init__()
         self._board, self._at_ms, self._but = past, at_ms, but
 

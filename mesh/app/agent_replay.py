@@ -17,7 +17,7 @@ from mesh.adapters.memory_board import BoardAtMoment
 from mesh.adapters.ports import Board
 from mesh.adapters.sqlite import SqliteBoard, SqliteLog
 from mesh.core.board.changelog import BoardChange
-from mesh.core.board.past_values import BoardPast
+from mesh.core.board.past_values import PastBoard
 from mesh.core.protocol.event import Event
 from mesh.core.replay.answer_diff import NOTHING, Ignored, answer_differences, verdict_of
 from mesh.core.task.agent import Agent
@@ -56,7 +56,7 @@ async def replay_agent(
     name: str,
     agent: Agent,
     batches: AsyncIterable[Sequence[TaskAnswer]],
-    past: BoardPast,
+    past: PastBoard,
     *,
     on_result: Callable[[Compared], None],
     jobs: int = 0,
@@ -129,7 +129,7 @@ class _Calls:
         environment: Environment,
         spec: AgentSpec,
         agent: Agent,
-        past: BoardPast,
+        past: PastBoard,
         ignored: Ignored,
         on_result: Callable[[Compared], None],
     ) -> None:

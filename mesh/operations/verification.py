@@ -10,6 +10,7 @@ from contextlib import aclosing
 from typing import Final, NamedTuple
 
 from mesh.adapters.ports import Bounds, Clock, ReadLog
+from mesh.adapters.recording import RecordingLog
 from mesh.core.protocol.codec import plain_headers
 from mesh.core.protocol.record import Record, TopicPartition, parse_coordinates
 from mesh.core.topology.model import Topology
@@ -116,7 +117,7 @@ async def _plan(
     deadline_ms = max(one.limits.deadline_ms for one in known)
     bounds = {topic: await _since(log, topic, window, deadline_ms) for topic in (*published, topology.inbox)}
     narrow = bounds if places is None else await _narrow(log, topology, run_id, places, bounds)
-    is_cut = bool(getattr(log, "flaw", ""))
+    is_cut = isinstance(log, RecordingLog) and bool(log.flaw)
     partial = bool(run_id) or window != WHOLE
     checkpoints = CheckpointStates({}, []) if partial else await read_checkpoints(log, topology, clock, known)
     scope = CheckScope(

@@ -11,13 +11,11 @@ from mesh.adapters.ports import Bounds, ReadLog
 from mesh.core.metrics.aggregate import Aggregate
 from mesh.core.metrics.measurements import kept_ms, source_topics
 from mesh.core.metrics.window_records import read_window
-from mesh.core.metrics.windows import BASE_MS, PartitionWindows, Scoped, add_window, start_of
+from mesh.core.metrics.windows import BASE_MS, GRACE_MS, PartitionWindows, Scoped, add_window, start_of
 from mesh.core.protocol.record import TopicPartition
 from mesh.core.topology.model import Topology
 from mesh.runtime.log_reader import bounds_between, read_batches, read_records
 
-GRACE_MS: Final = 500
-"""How long after its end a window is complete: an append may be stamped a little before it can be read."""
 POLL_WAIT_MS: Final = 250
 POLL_RECORDS_MAX: Final = 2_000
 

@@ -17,7 +17,7 @@ from mesh.core.errors import MeshError
 from mesh.core.metrics.alerts import AlertFact, alert_record, changes, fold_alerts, stop_of
 from mesh.core.metrics.measurements import source_topics
 from mesh.core.metrics.window_records import WindowPart, window_record
-from mesh.core.metrics.windows import BASE_MS, PartitionWindows, Restart, Scoped, add_window, start_of
+from mesh.core.metrics.windows import BASE_MS, GRACE_MS, PartitionWindows, Restart, Scoped, add_window, start_of
 from mesh.core.protocol.event import derive_id
 from mesh.core.protocol.record import NewRecord, Record, TopicPartition
 from mesh.core.run.control import NOTHING, control_record, fold_control
@@ -27,8 +27,6 @@ from mesh.runtime.loop import Loop
 
 PUBLISH_EVERY_MS = 500
 """How often windows that have ended are published."""
-GRACE_MS = 500
-"""How long after its end a window is published first: an append may be stamped a little before it can be read."""
 AGAIN_MS = 1_000
 """Pause before the monitor begins again after an error."""
 

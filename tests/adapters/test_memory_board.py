@@ -3,7 +3,7 @@
 import pytest
 
 from mesh.adapters.memory_board import BoardAtMoment, MemoryBoard
-from mesh.core.board.past_values import PastBoard, PastValue
+from mesh.core.board.past_values import MemoryPast, PastValue
 from mesh.core.errors import Conflict
 from tests.adapters.board_ops_contract import BoardOpsContract
 
@@ -21,8 +21,8 @@ class TestMemoryBoard(BoardOpsContract):
         return again
 
 
-def past_board() -> PastBoard:
-    past = PastBoard()
+def past_board() -> MemoryPast:
+    past = MemoryPast()
     for counter, (key, value, at_ms) in enumerate(
         [("seen", b"7", 10), ("old", b"1", 10), ("old", None, 15), ("seen", b"9", 20)]
     ):
@@ -33,7 +33,7 @@ def past_board() -> PastBoard:
 class TestBoardAtMoment(BoardOpsContract):
     @pytest.fixture
     def board(self) -> BoardAtMoment:
-        return BoardAtMoment(PastBoard(), 10)
+        return BoardAtMoment(MemoryPast(), 10)
 
     @pytest.fixture
     def open_board(self, board: BoardAtMoment):  # type: ignore[no-untyped-def]  # the boards of one store are one

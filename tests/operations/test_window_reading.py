@@ -9,9 +9,9 @@ import pytest
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.sqlite import SqliteLog
 from mesh.app.wiring import topic_specs
-from mesh.core.metrics.windows import BASE_MS, PartitionWindows, Scoped, add_window
+from mesh.core.metrics.windows import BASE_MS, GRACE_MS, PartitionWindows, Scoped, add_window
 from mesh.core.protocol.record import NewRecord
-from mesh.operations.window_reading import GRACE_MS, WindowReader
+from mesh.operations.window_reading import WindowReader
 from tests.core.metrics.scenario import BEGIN_MS, MESH, scenario
 
 

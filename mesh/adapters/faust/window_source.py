@@ -26,7 +26,6 @@ from mesh.core.topology.model import FAUST_GROUP, FAUST_TABLE, Topology
 
 SESSION_TIMEOUT_S = 10.0
 HEARTBEAT_S = 3.0
-
 METADATA_MAX_AGE_MS = 5_000
 """How old the consumer's partition counts may be; a changelog topic that was just made has none before."""
 

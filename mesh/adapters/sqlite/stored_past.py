@@ -17,7 +17,7 @@ _COLUMNS: Final = "key, value, version, at_ms, writer"
 
 
 class StoredPast:
-    """As `PastBoard`, in a file. A context that removes it; use it from one thread."""
+    """As `MemoryPast`, in a file. A context that removes it; use it from one thread."""
 
     def __init__(self, since_ms: int = 0) -> None:
         self._since_ms = since_ms
@@ -42,7 +42,7 @@ class StoredPast:
         self._connection.close()
 
     def take(self, value: PastValue) -> None:
-        """See PastBoard.take."""
+        """See MemoryPast.take."""
         standing = self._newest.get(value.key) or self._newest_of(value.key)
         if standing and is_older(value.version, standing):
             return
@@ -64,18 +64,18 @@ class StoredPast:
         return "" if found is None else str(found[0])
 
     def at(self, key: str, at_ms: int, *, but: Container[str] = ()) -> PastValue | None:
-        """See PastBoard.at."""
+        """See MemoryPast.at."""
         found = next(self._up_to(key, at_ms, but), None)
         return None if found is None or found.value is None else found
 
     def values(self, at_ms: int, *, but: Container[str] = ()) -> Sequence[PastValue]:
-        """See PastBoard.values."""
+        """See MemoryPast.values."""
         keys = self._connection.execute("SELECT DISTINCT key FROM past ORDER BY key")
         found = (self.at(key, at_ms, but=but) for (key,) in keys)
         return [value for value in found if value is not None]
 
     def history(self, key: str, at_ms: int, *, but: Container[str] = ()) -> Sequence[PastValue]:
-        """See PastBoard.history."""
+        """See MemoryPast.history."""
         return list(self._up_to(key, at_ms, but))
 
     def _up_to(self, key: str, at_ms: int, but: Container[str]) -> Iterator[PastValue]:

@@ -1,6 +1,6 @@
 """The board's values at a moment of the past. Pure.
 
-    past = PastBoard(since_ms)
+    past = MemoryPast(since_ms)
     for value in values_in_order: past.take(value)
     past.at("risk/eu", at_ms)      # the value that the key had then; None: none
 
@@ -24,23 +24,23 @@ class PastValue(NamedTuple):
     by: str = ""
 
 
-class BoardPast(Protocol):
-    """What `PastBoard` does, wherever the values are."""
+class PastBoard(Protocol):
+    """What `MemoryPast` does, wherever the values are."""
 
     def take(self, value: PastValue) -> None:
-        """See PastBoard."""
+        """See MemoryPast."""
 
     def at(self, key: str, at_ms: int, *, but: Container[str] = ()) -> PastValue | None:
-        """See PastBoard."""
+        """See MemoryPast."""
 
     def values(self, at_ms: int, *, but: Container[str] = ()) -> Sequence[PastValue]:
-        """See PastBoard."""
+        """See MemoryPast."""
 
     def history(self, key: str, at_ms: int, *, but: Container[str] = ()) -> Sequence[PastValue]:
-        """See PastBoard."""
+        """See MemoryPast."""
 
 
-class PastBoard:
+class MemoryPast:
     """The values of all keys from `since_ms` on, with the newest one from before for each. Earlier ones are dropped."""
 
     def __init__(self, since_ms: int = 0) -> None:

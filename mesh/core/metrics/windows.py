@@ -18,6 +18,8 @@ from mesh.core.topology.model import Topology
 BASE_MS: Final = 10_000
 HOPS: Final[Mapping[int, int]] = {BASE_MS: BASE_MS, 60_000: 10_000, 3_600_000: 60_000}
 """Length of windows → how far their starts are apart, in ms. The first ones tumble, the others hop."""
+GRACE_MS: Final = 500
+"""How long after its end a window is complete: an append may be stamped a little before it can be read."""
 Scoped = dict[str, Aggregate]
 """Scope → its numbers in one window."""
 

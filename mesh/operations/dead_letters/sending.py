@@ -1,6 +1,7 @@
 """Send what is planned: each is written into the ledger first, so an interrupted redrive sends exactly the rest."""
 
 import getpass
+import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -30,7 +31,7 @@ def whoami() -> str:
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"
     except (KeyError, OSError):  # a container may run under a number that has no name
-        return f"somebody@{socket.gethostname()}"
+        return f"{os.getuid()}@{socket.gethostname()}"
 
 
 def no_progress(_: int) -> None:

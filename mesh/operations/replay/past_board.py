@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 from mesh.adapters.ports import ReadLog
 from mesh.core.board.changelog import BoardChange, read_board_record
-from mesh.core.board.past_values import BoardPast, PastBoard, PastValue
+from mesh.core.board.past_values import MemoryPast, PastBoard, PastValue
 from mesh.core.topology.model import Topology
 from mesh.operations.replay.task_answers import Period, bounds_in
 from mesh.runtime.log_reader import read_records
@@ -13,18 +13,18 @@ from mesh.runtime.log_reader import read_records
 
 async def read_past_board(
     log: ReadLog, topology: Topology, period: Period, embedded: Iterable[PastValue] = ()
-) -> PastBoard:
+) -> MemoryPast:
     """Return the board as it stood at any time of `period`: from the changes on mesh.board, by their log times.
 
     `embedded`: the same of a board in the log's own file, which is not mirrored on the log. Raises LogUnavailable.
     """
-    past = PastBoard(period.since_ms or 0)
+    past = MemoryPast(period.since_ms or 0)
     await read_past_into(past, log, topology, period, embedded)
     return past
 
 
 async def read_past_into(
-    past: BoardPast, log: ReadLog, topology: Topology, period: Period, embedded: Iterable[PastValue] = ()
+    past: PastBoard, log: ReadLog, topology: Topology, period: Period, embedded: Iterable[PastValue] = ()
 ) -> None:
     """Read the same into what keeps it."""
     for value in embedded:

@@ -5,7 +5,7 @@ import resource
 
 from mesh.adapters.sqlite import stored_past
 from mesh.adapters.sqlite.stored_past import StoredPast
-from mesh.core.board.past_values import PastBoard, PastValue
+from mesh.core.board.past_values import MemoryPast, PastValue
 
 KIB_MAX = 100_000
 
@@ -15,7 +15,7 @@ def test_it_answers_as_the_past_in_memory_does(monkeypatch) -> None:  # type: ig
     for seed in range(20):
         chance = random.Random(seed)
         since_ms = chance.choice((0, 30))
-        memory = PastBoard(since_ms)
+        memory = MemoryPast(since_ms)
         with StoredPast(since_ms) as stored:
             for number in range(120):
                 counter = number - chance.choice((0, 0, 0, 9))

@@ -1,16 +1,16 @@
 """The board as it stood: the value of a key at any moment of the time that was read."""
 
-from mesh.core.board.past_values import PastBoard, PastValue
+from mesh.core.board.past_values import MemoryPast, PastValue
 
 
-def timeline(*values: tuple[str, bytes | None, int, int], since_ms: int = 0) -> PastBoard:
-    made = PastBoard(since_ms)
+def timeline(*values: tuple[str, bytes | None, int, int], since_ms: int = 0) -> MemoryPast:
+    made = MemoryPast(since_ms)
     for key, value, counter, at_ms in values:
         made.take(PastValue(key, value, f"a:{counter}", at_ms, "me"))
     return made
 
 
-def value_at(made: PastBoard, key: str, at_ms: int) -> bytes | None:
+def value_at(made: MemoryPast, key: str, at_ms: int) -> bytes | None:
     found = made.at(key, at_ms)
     return None if found is None else found.value
 

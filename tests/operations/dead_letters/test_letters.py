@@ -1,6 +1,9 @@
 """Dead letters of a whole mesh: an agent fails for good, is mended, and the run goes on where it stood."""
 
 import asyncio
+import os
+import pwd
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +15,7 @@ from mesh.core.dead_letters.redrive_log import DONE, DROPPED, REFUSED, SENT
 from mesh.core.errors import InvalidInput, LogUnavailable, NotFound
 from mesh.core.protocol.record import Headers, NewRecord
 from mesh.core.selection.where import Where
-from mesh.operations.dead_letters import DeadLetters, RedriveOptions, Selection, letter_from, letter_json
+from mesh.operations.dead_letters import DeadLetters, RedriveOptions, Selection, letter_from, letter_json, whoami
 from tests.operations.broken_log import Broken, Hasty
 from tests.operations.dead_letters.conftest import DEADLINE_S, Shop
 
@@ -331,3 +334,16 @@ async def test_letters_of_another_system_go_to_the_topic_whence_they_came(shop: 
     (entry,) = await spring.wait(report, timeout_s=DEADLINE_S)
     assert (entry.result, entry.place[:8], shop.asked) == ("completed", "loose:1:", [("third", 8)])
     assert [str(case.status) for case in await spring.select(Selection())] == ["redriven 1×, completed"]
+
+
+def test_a_user_without_a_name_stands_in_the_ledger_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    there = f"@{socket.gethostname()}"
+    assert whoami() == pwd.getpwuid(os.getuid()).pw_name + there
+
+    def no_entry(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+    assert whoami() == f"{os.getuid()}{there}"

@@ -74,7 +74,7 @@ async def replay_tasks(session: Session, span: TimeSpan, options: CallOptions, l
     """Replay the tasks of one agent and print. `limits`: at most how many. Returns 1 if an answer differs."""
     from mesh.app.agent_replay import replay_agent
     from mesh.app.recorded_board import recorded_board
-    from mesh.core.board.past_values import BoardPast, PastBoard
+    from mesh.core.board.past_values import MemoryPast, PastBoard
     from mesh.core.replay.answer_diff import SAME
     from mesh.operations.replay.task_answers import Period, Skipped, read_task_answers
 
@@ -88,7 +88,7 @@ async def replay_tasks(session: Session, span: TimeSpan, options: CallOptions, l
     summary, skipped = answer_view.AnswerCounts(name, agent.where), Skipped()
     async with session.read_log() as log, AsyncExitStack() as stack:
         period = Period(*span.on(log.now_ms()))
-        past: BoardPast = PastBoard()
+        past: PastBoard = MemoryPast()
         if agent.context is not None:
             past = await stack.enter_async_context(recorded_board(log, topology, session.settings, period))
         saving = nullcontext() if options.save is None else saved_file(options.save)

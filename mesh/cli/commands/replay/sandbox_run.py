@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 async def sandbox_run(session: Session, name: str | None, options: CallOptions) -> int:
     """Run a recorded run again, compare, and print; None: each run of a recording. Returns 1 if something differs."""
+    from mesh.adapters.recording import RecordingLog
     from mesh.core.dead_letters.patch import parse_patch
     from mesh.operations.replay.run_replay import recorded_runs
 
@@ -47,7 +48,7 @@ async def sandbox_run(session: Session, name: str | None, options: CallOptions) 
             for path in rerun.added:
                 noun = "task" if options.from_task else "request"
                 session.output.warn(("--set: ", "yellow"), f"the {noun} has no field {path}: it was added")
-            masked = getattr(log, "is_masked", False)
+            masked = isinstance(log, RecordingLog) and log.is_masked
             results = [
                 result
                 async for result in _repeated(session, topology, agents, recorded, rerun, options, ignored, masked)

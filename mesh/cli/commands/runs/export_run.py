@@ -52,6 +52,7 @@ async def export_runs(
     --log recording:FILE, and needs no log then. Secrets in payloads are masked. --where reads the payload and the
     attributes of the request; how a run went on says `mesh run list --where`.
     """
+    from mesh.adapters.recording import RecordingLog
     from mesh.app.embedded_board import embedded_changes
     from mesh.cli.commands.version import number
     from mesh.core.replay.recording_format import Masking
@@ -67,7 +68,9 @@ async def export_runs(
     masking, lines, size = Masking(paths), [], 0
     async with session.read_log() as log:
         embedded = embedded_changes(log, session.topology, session.settings)
-        gaps = [f"the recording that was read is cut: {flaw}" for flaw in [getattr(log, "flaw", "")] if flaw]
+        gaps = []
+        if isinstance(log, RecordingLog) and log.flaw:
+            gaps.append(f"the recording that was read is cut: {log.flaw}")
         chosen = await _chosen(session, log, run, where(condition, session.topology), span, condition)
         with session.output.status("exporting"):
             async with aclosing(
