@@ -27,7 +27,7 @@ class LetterFacts(NamedTuple):
     """Whether it stands for a record that the log refused."""
     of_request: bool
     repeated: bool
-    """Whether an earlier one stands for the same whole record."""
+    """Whether an earlier one stands for the same whole record or request. A late request is refused each time."""
 
 
 class Letters:
@@ -40,6 +40,8 @@ class Letters:
         """Coordinates → position of the dead letter that points there, and the digest of the bytes it claims."""
         self.buried: set[str] = set()
         """Coordinates that dead letters point at."""
+        self._of_requests: set[str] = set()
+        """Ids of the dead letters of requests."""
 
     @property
     def origins(self) -> Sequence[str]:
@@ -62,15 +64,17 @@ class Letters:
         origin = ":".join((topic, headers.get("__dlq.errors.partition", ""), headers.get("__dlq.errors.offset", "")))
         whole = id == derive_id("dead", origin)
         from_outside = whole and topic != self._topology.inbox
-        repeated = whole and origin in self.buried
+        of_request = headers.get("ce_meshkind") == REQUESTED
+        repeated = (whole and origin in self.buried) or (of_request and id in self._of_requests)
         if whole:
             self.buried.add(origin)
+        if of_request:
+            self._of_requests.add(id)
         if from_outside and "mesh-dlq-omitted" not in headers:
             names = [name for name, _ in record.headers]
             ours = len(names) - 1 - names[::-1].index("__dlq.errors.topic")
             digest, _ = digest_of(record.key, record.value, record.headers[:ours])
             self._pointing[origin] = (where, digest)
-        of_request = headers.get("ce_meshkind") == REQUESTED
         of_refused = code.startswith("refused_")
         event_id = headers.get("ce_id", "")
         return LetterFacts(id, run_id, event_id, origin, whole, from_outside, of_refused, of_request, repeated)

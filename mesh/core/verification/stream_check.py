@@ -133,7 +133,7 @@ class StreamCheck(ReplayCheck):
         self.report.records[record.topic] += 1
         if record.topic == self._topology.dead:
             letter = self._letters.take(record)
-            if letter.of_refused or (letter.from_outside and letter.repeated):
+            if letter.of_refused or letter.repeated:
                 self._rest.suspects.add(letter.run_id)
             if letter.from_outside:
                 self.report.checked["I3"] += 1

@@ -1,11 +1,12 @@
 """Dead letters by themselves. What they explain is in test_verifier.py."""
 
+from mesh.core.protocol.event import REQUESTED
 from mesh.core.protocol.record import StoredRecord
 from mesh.core.publishing.effect_records import dead_letter
-from mesh.core.run.dead_letter import dead_record
+from mesh.core.run.dead_letter import dead_record, dead_request
 from mesh.core.verification.letters import LetterFacts, Letters
 from mesh.core.verification.report import VerificationReport
-from tests.builders import AT_MS, topology
+from tests.builders import AT_MS, event, topology
 
 MESH = topology(plan="ask -> plan.done")
 FAILED = StoredRecord("orders", 0, 7, AT_MS, b"k", b"not JSON", (("h", b"v"),))
@@ -51,6 +52,14 @@ def test_a_letter_of_the_inbox_follows_from_the_inbox() -> None:
 def test_a_second_letter_for_the_same_record_is_a_repetition() -> None:
     _, _, (first, second) = taken(letter_of(FAILED), letter_of(FAILED, offset=1))
     assert (first.repeated, second.repeated) == (False, True)
+
+
+def test_a_second_letter_for_the_same_late_request_is_a_repetition() -> None:
+    late = dead_request(event(REQUESTED, id="r-1", run_id="run-1", origin="orders:0:7"), "already_terminal", "too late")
+    sent = dead_letter(late, MESH)
+    records = [StoredRecord(MESH.dead, 0, n, AT_MS, sent.key, sent.value, tuple(sent.headers)) for n in range(2)]
+    _, _, (first, second) = taken(*records)
+    assert (first.of_request, first.repeated, second.repeated) == (True, False, True)
 
 
 def test_an_unknown_reason_and_a_missing_id_are_violations() -> None:
