@@ -72,7 +72,7 @@ class Topics:
     async def create(self, specs: Sequence[TopicSpec]) -> list[str]:
         """Create the missing topics; return their names when every partition has a leader.
 
-        Raises TopicsInvalid (all refusals at once) and LogUnavailable.
+        Raises LogUnavailable, and TopicsInvalid (all refusals at once) when the others can be used.
         """
         known = await self.describe({spec.name for spec in specs})
         missing = [spec for spec in specs if known[spec.name].error is errors.UnknownTopicOrPartitionError]
@@ -86,11 +86,12 @@ class Topics:
             replicas = await self._connection.ask("count the brokers", self._replicas)
             created, refused = await self._connection.ask("create topics", lambda: self._create(missing, replicas))
             problems += refused
+        awaited = [spec for spec in missing if spec.name in created] if problems else missing
+        await self._wait_for_leaders({spec.name: spec.partitions for spec in awaited})
         if problems:
             raise TopicsInvalid(
                 self._connection.url, problems, remedy="Correct the declaration, or grant the right to create topics"
             )
-        await self._wait_for_leaders({spec.name: spec.partitions for spec in missing})
         return created
 
     async def _replicas(self) -> int:

@@ -17,8 +17,11 @@ _KIND_STYLES: Final = {**_KINDS, REDRIVEN: "cyan"}
 KIND_CHARS: Final = 9
 LINE_CHARS: Final = 200
 """The longest line in a pipe; on a terminal a line ends at its edge."""
-SAID_CHARS_MIN: Final = 16
+SAID_CHARS_MIN: Final = 10
 """Smallest width of the subject of an event, even if the line is then folded."""
+TOPIC_CHARS_MIN: Final = 6
+"""Smallest width of the name of a topic, which is cut where the rest of the line needs the room."""
+RUN_CHARS: Final = len("  run ") + 12
 REMARK_CHARS_MIN: Final = 6
 """Smallest width of a remark; with less room it is left out."""
 
@@ -28,18 +31,20 @@ def record_line(output: Output, record: Record, event: Event | Unreadable, *, to
 
     `topic`: its name as it is to be shown; "" leaves it out.
     """
-    place = f"{record.partition}:{record.offset}"
-    head = f"{topic} {place}" if topic else place
-    head = f"{head}  {_time(record.timestamp)}  "
+    width = LINE_CHARS if output.width is None else output.width
+    head = f"{record.partition}:{record.offset}  {_time(record.timestamp)}  "
+    if topic:
+        needed = 1 + len(head) + KIND_CHARS + 2 + SAID_CHARS_MIN + RUN_CHARS
+        head = f"{_cut(topic, max(width - needed, TOPIC_CHARS_MIN))} {head}"
     pieces: list[Piece] = [(head, "dim")]
-    room = (LINE_CHARS if output.width is None else output.width) - len(head)
+    room = width - len(head)
     if isinstance(event, Unreadable):
         output.print(*pieces, _cut(_key_and_value(record), room))
         return
     run = "" if event.run_id in ("", "*") else f"  run {id_of(event.run_id)}"
     pieces.append((event.kind.ljust(KIND_CHARS), _KIND_STYLES.get(event.kind, "")))
     said = _cut(_said(event), max(room - max(len(event.kind), KIND_CHARS) - 2 - len(run), SAID_CHARS_MIN))
-    rest = room - max(len(event.kind), KIND_CHARS) - 2 - len(said) - len(run) - 2
+    rest = room - max(len(event.kind), KIND_CHARS) - 2 - _cells(said) - len(run) - 2
     remark = _remark(event) if rest >= REMARK_CHARS_MIN else ""
     remark = f"  {_cut(remark, rest)}" if remark else ""
     output.print(*pieces, f"  {said}", (run, "dim"), remark)
@@ -114,9 +119,18 @@ def _time(at_ms: int) -> str:
 
 
 def _cut(text: str, room: int) -> str:
+    """Cut a text at its width in cells: a wide character takes two."""
+    from rich.cells import set_cell_size
+
     line = visible(text[:LINE_CHARS])
-    return line if len(line) <= room else f"{line[: room - 1]}…"
+    return line if _cells(line) <= room else f"{set_cell_size(line, room - 1)}…"
 
 
 def _plain(value: bytes | None) -> str:
     return "(none)" if value is None else value.decode("utf-8", "backslashreplace")
+
+
+def _cells(text: str) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(text)
