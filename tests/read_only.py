@@ -62,6 +62,8 @@ def reading_commands(run: str, agent: str, change: str, folder: Path) -> Sequenc
     return [
         ["topics", "read", "inbox", "--run", run],
         ["topics", "read", "inbox", "outcomes", "--since", "1h", "--where", "depth >= 0"],
+        ["lag"],
+        ["windows"],
         ["run", "list"],
         ["run", "list", "--agent", agent, "--sort", "took", "--where", "tasks > 0"],
         ["run", "show", run],

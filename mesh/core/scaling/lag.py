@@ -30,6 +30,25 @@ class GroupOffsets(NamedTuple):
         return max(0, self.end - self.committed)
 
 
+class GroupLag(NamedTuple):
+    """How far a consumer group is behind in one topic, at one moment."""
+
+    consumer: str
+    """An agent, or a service."""
+    topic: str
+    partitions: Mapping[int, int]
+    """Partition → records that are not committed."""
+    age_ms: int | None = 0
+    """Age of the oldest of them; 0: there is none, None: it could not be read."""
+    in_flight: int | None = None
+    """How many of them workers may be at; None: a service, which reads in batches."""
+
+    @property
+    def lag(self) -> int:
+        """Return the number of records that are not committed, in all partitions."""
+        return sum(self.partitions.values())
+
+
 class Backlog(NamedTuple):
     """Backlog of an agent at one moment."""
 
@@ -61,6 +80,34 @@ class _Seen(NamedTuple):
     committed: int
     end: int
     age_ms: float
+
+
+def group_lag(
+    consumer: str,
+    topic: str,
+    places: Mapping[int, GroupOffsets],
+    *,
+    oldest_ms: Mapping[int, int],
+    now_ms: int,
+    workers: Mapping[int, str] | None = None,
+    lanes: int = 0,
+) -> GroupLag:
+    """Return the lag of a group in a topic. The one place of this arithmetic for everything that shows lag.
+
+    `oldest_ms`: log time of the first record that is not committed, of each partition in which one is known. `now_ms`:
+    log time. `workers`: partition → the process at work on it; None for a service. A worker is at most at `lanes`
+    records of one agent at once.
+    """
+    behind = {number: place.lag for number, place in sorted(places.items())}
+    waiting = [number for number, lag in behind.items() if lag]
+    known = [oldest_ms[number] for number in waiting if number in oldest_ms]
+    age_ms = max(0, now_ms - min(known)) if known else None if waiting else 0
+    if workers is None:
+        return GroupLag(consumer, topic, behind, age_ms)
+    each: dict[str, int] = {}
+    for number, worker in workers.items():
+        each[worker] = each.get(worker, 0) + behind.get(number, 0)
+    return GroupLag(consumer, topic, behind, age_ms, sum(min(lanes, lag) for lag in each.values()))
 
 
 class BacklogSampler:

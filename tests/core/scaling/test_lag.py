@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.scaling.lag import MARKS_MAX, WINDOW_MS, BacklogSampler, GroupOffsets
+from mesh.core.scaling.lag import MARKS_MAX, WINDOW_MS, BacklogSampler, GroupLag, GroupOffsets, group_lag
 
 
 def test_lag_is_what_is_not_committed_in_all_partitions() -> None:
@@ -85,3 +85,24 @@ def test_what_is_remembered_is_bounded_and_the_oldest_is_kept() -> None:
     ages = [backlog.sample(n * 1_000, {0: GroupOffsets(0, n + 1)}).age_ms for n in range(5_000)]
     assert all(later - earlier == 1_000 for earlier, later in pairwise(ages))
     assert len(backlog._marks[0]) <= MARKS_MAX
+
+
+def test_the_lag_of_a_group_is_that_of_all_its_partitions_and_its_age_that_of_the_oldest_record() -> None:
+    places = {0: GroupOffsets(4, 9), 1: GroupOffsets(7, 7), 2: GroupOffsets(0, 2)}
+    found = group_lag("echo", "p.tasks.echo", places, oldest_ms={0: 900, 2: 400}, now_ms=1_000)
+    assert found == GroupLag("echo", "p.tasks.echo", {0: 5, 1: 0, 2: 2}, 600, None)
+    assert found.lag == 7
+
+
+def test_an_age_is_zero_without_lag_and_unknown_without_the_record() -> None:
+    assert group_lag("echo", "t", {0: GroupOffsets(3, 3)}, oldest_ms={}, now_ms=9).age_ms == 0
+    assert group_lag("echo", "t", {0: GroupOffsets(3, 4)}, oldest_ms={}, now_ms=9).age_ms is None
+    assert group_lag("echo", "t", {0: GroupOffsets(3, 4)}, oldest_ms={0: 50}, now_ms=9).age_ms == 0
+
+
+def test_each_worker_is_at_most_at_its_lanes() -> None:
+    places = {0: GroupOffsets(0, 9), 1: GroupOffsets(0, 9), 2: GroupOffsets(0, 1), 3: GroupOffsets(0, 7)}
+    workers = {0: "one", 1: "one", 2: "other"}
+    found = group_lag("echo", "t", places, oldest_ms={}, now_ms=0, workers=workers, lanes=4)
+    assert found.in_flight == 4 + 1
+    assert group_lag("echo", "t", places, oldest_ms={}, now_ms=0, workers={}, lanes=4).in_flight == 0
