@@ -5,7 +5,7 @@ Records of a partition come in its order. Between partitions they come in the or
 """
 
 import heapq
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Final, NamedTuple
 
@@ -29,6 +29,8 @@ POLL_WAIT_MS: Final = 500
 Spans = Mapping[str, Mapping[int, Bounds]]
 """Topic → partition → offsets to read."""
 Found = tuple[Record, Event | Unreadable]
+Read = Callable[[Record], Event | Unreadable]
+"""How the event in a record is read: `read_event` for topics of the mesh alone, `event_in` for any topic."""
 
 
 class TopicRange(NamedTuple):
@@ -78,7 +80,9 @@ def _expect_partitions(topic: str, asked: frozenset[int], there: Mapping[int, Bo
         )
 
 
-async def read_topics(log: ReadLog, spans: Spans, wanted: RecordFilter) -> AsyncGenerator[Found]:
+async def read_topics(
+    log: ReadLog, spans: Spans, wanted: RecordFilter, read: Read = read_event
+) -> AsyncGenerator[Found]:
     """Yield the wanted records of these spans. Close the generator."""
     order = _Order(spans)
     async with AsyncExitStack() as stack:
@@ -94,7 +98,7 @@ async def read_topics(log: ReadLog, spans: Spans, wanted: RecordFilter) -> Async
                     order.finish(topic)
                     continue
                 for record in batch:
-                    event = read_event(record)
+                    event = read(record)
                     order.take(record, event, wanted=wanted.fits(record, event))
             for found in order.ready():
                 yield found
@@ -143,7 +147,9 @@ class _Order:
         return found
 
 
-async def last_records(log: ReadLog, spans: Spans, wanted: RecordFilter, count: int) -> list[Found]:
+async def last_records(
+    log: ReadLog, spans: Spans, wanted: RecordFilter, count: int, read: Read = read_event
+) -> list[Found]:
     """Return the last wanted records of these spans, the oldest first. Reads backwards, as far as needed."""
     size = max(WINDOW_RECORDS, count)
     while True:
@@ -153,7 +159,7 @@ async def last_records(log: ReadLog, spans: Spans, wanted: RecordFilter, count: 
         }
         latest: list[tuple[int, str, int, int, Record, Event | Unreadable]] = []
         begin_ms: dict[TopicPartition, int] = {}
-        async with aclosing(read_topics(log, part, RecordFilter())) as records:
+        async with aclosing(read_topics(log, part, RecordFilter(), read)) as records:
             async for record, event in records:
                 begin_ms.setdefault(TopicPartition(record.topic, record.partition), record.timestamp)
                 if wanted.fits(record, event):
@@ -170,13 +176,15 @@ async def last_records(log: ReadLog, spans: Spans, wanted: RecordFilter, count: 
         size *= 4
 
 
-async def follow(log: ReadLog, positions: Mapping[TopicPartition, int], wanted: RecordFilter) -> AsyncGenerator[Found]:
+async def follow(
+    log: ReadLog, positions: Mapping[TopicPartition, int], wanted: RecordFilter, read: Read = read_event
+) -> AsyncGenerator[Found]:
     """Yield the wanted records from these offsets on as they come, without end. Close the generator."""
     reader = log.reader(positions)
     try:
         while True:
             for record in await reader.poll(records_max=POLL_RECORDS_MAX, wait_ms=POLL_WAIT_MS):
-                event = read_event(record)
+                event = read(record)
                 if wanted.fits(record, event):
                     yield record, event
     finally:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,6 +25,7 @@ from mesh.cli.framework.selectors import (
 from mesh.cli.framework.session import Session
 from mesh.cli.views import record_view
 from mesh.core.errors import InvalidInput
+from mesh.core.ingress.foreign_events import event_in
 from mesh.core.protocol.record_json import record_json
 from mesh.core.selection.record_filter import RecordFilter
 
@@ -71,7 +73,8 @@ async def read(
     One line a record: partition and offset, log time, kind, agent and type, run. -v shows payloads, -vv headers too.
     With --json each line is a CloudEvent in JSON with its place. The command commits nothing, so it has no effect on
     the mesh. Records of a partition come in its order; between partitions, log time decides. --follow alone begins
-    with new records; with --tail, --since or --from those come first.
+    with new records; with --tail, --since or --from those come first. Events of other senders have the kind `foreign`:
+    CloudEvents in any topic, and plain JSON in an ingress topic, which is shown as the request that it makes.
     """
     from mesh.operations.topic_reading import TopicRange
 
@@ -114,18 +117,19 @@ async def _chosen(
     from mesh.core.protocol.record import TopicPartition
     from mesh.operations import topic_reading
 
+    read = partial(event_in, topology=session.topology)
     spans: Spans = await topic_reading.spans_of(log, session.topology, names, part, wanted.run)
     if tail is not None:
-        for one in await topic_reading.last_records(log, spans, wanted, tail):
+        for one in await topic_reading.last_records(log, spans, wanted, tail, read):
             yield one
     elif not follow or part.since_ms is not None or part.starts:
-        async with aclosing(topic_reading.read_topics(log, spans, wanted)) as stored:
+        async with aclosing(topic_reading.read_topics(log, spans, wanted, read)) as stored:
             async for one in stored:
                 yield one
     if follow:
         ends = {TopicPartition(topic, n): each.end for topic, span in spans.items() for n, each in span.items()}
         session.output.note(("waiting for records; Ctrl-C ends", "dim"))
-        async with aclosing(topic_reading.follow(log, ends, wanted)) as coming:
+        async with aclosing(topic_reading.follow(log, ends, wanted, read)) as coming:
             async for one in coming:
                 yield one
 
@@ -136,7 +140,7 @@ def _printer(session: Session, *, several: bool, raw: bool) -> "Callable[[Found]
     def show(found: "Found") -> None:
         record, event = found
         if output.json:
-            output.emit(record_view.raw_json(record) if raw else record_json(record))
+            output.emit(record_view.raw_json(record) if raw else record_json(record, event))
         elif raw:
             record_view.raw_lines(output, record)
         else:

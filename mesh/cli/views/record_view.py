@@ -7,7 +7,18 @@ from mesh.cli.framework.output import Output, Piece
 from mesh.cli.framework.text import clock, pretty_json, visible
 from mesh.cli.views.run_view import id_of
 from mesh.core.protocol.codec import Unreadable, plain_headers
-from mesh.core.protocol.event import CANCELLED, DUE, FAILED, OUTCOME, PAUSED, REDRIVEN, SUCCEEDED, Event, rfc3339
+from mesh.core.protocol.event import (
+    CANCELLED,
+    DUE,
+    FAILED,
+    FOREIGN,
+    OUTCOME,
+    PAUSED,
+    REDRIVEN,
+    SUCCEEDED,
+    Event,
+    rfc3339,
+)
 from mesh.core.protocol.record import Record
 from mesh.core.protocol.record_json import bytes_json
 from mesh.core.publishing.effect_records import OUTCOME_TYPE
@@ -56,6 +67,8 @@ def payload_lines(output: Output, record: Record, event: Event | Unreadable, *, 
         for name, value in plain_headers(record.headers):
             output.print((f"    {name}  ", "dim"), _plain(value))
     data = record.value if isinstance(event, Unreadable) else event.data
+    if isinstance(event, Event) and event.kind == FOREIGN:
+        output.print(("    id  ", "dim"), visible(event.id), ("  source  ", "dim"), visible(event.source))
     if isinstance(event, Unreadable):
         output.print((f"    no event: {event.code}: {event.message}", "dim"))
     output.document(pretty_json(data), indent="    ")
@@ -104,7 +117,8 @@ def _remark(event: Event) -> str:
     if event.fault is not None:
         return f"{event.fault.code}: {event.fault.message}"
     attempt = f"attempt {event.attempt}" if event.attempt > 1 else ""
-    return ", ".join(part for part in (event.subject, attempt) if part)
+    sent = (event.id, event.source) if event.kind == FOREIGN else ()
+    return ", ".join(dict.fromkeys(part for part in (event.subject, *sent, attempt) if part))
 
 
 def _key_and_value(record: Record) -> str:

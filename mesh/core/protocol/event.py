@@ -52,6 +52,8 @@ KINDS: Final[dict[str, str]] = {
     MEASURED: "the numbers of a window of time",
 }
 """Every value of `ce_meshkind`, with its meaning."""
+FOREIGN: Final = "foreign"
+"""Kind of an event that another sender wrote, as a reader shows it. No record has it."""
 
 INBOX_KINDS: Final = frozenset(
     {REQUESTED, SUCCEEDED, FAILED, DUE, CANCELLED, PAUSED, RESUMED, SWITCHED, REDRIVEN, ADOPTED}

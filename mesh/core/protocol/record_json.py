@@ -5,7 +5,8 @@
 
 `logtime` is the time at which the log stored the record; `time` is that of the event. Headers `mesh-…` are attributes
 without the hyphens: `meshattempt`, `mesherrorcode`. Headers that the mesh does not know are in the object `headers`,
-which is no attribute. A record that holds no event has `unreadable` with code and message.
+which is no attribute. A record that holds no event has `unreadable` with code and message. An event of another sender
+has the attributes that it was sent with; those that an ingress topic adds (type, id, source, run) stand beside them.
 """
 
 from base64 import b64encode
@@ -15,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from mesh.core.protocol.codec import Unreadable, event_headers, is_json, read_event
-from mesh.core.protocol.event import BATCH, Event, rfc3339
+from mesh.core.protocol.event import BATCH, FOREIGN, Event, rfc3339
 from mesh.core.protocol.headers import HEADERS
 from mesh.core.protocol.packed_form import PACKED
 from mesh.core.protocol.record import Headers, Record, coordinates
@@ -32,7 +33,7 @@ def record_json(
 ) -> dict[str, Any]:
     """Return a record as values for orjson, one line when it is written. Bytes that are not text are in base64.
 
-    `event`: what `read_event` made of it, and `headers`: what `event_headers` made of that, if they are known.
+    `event`: what `read_event` or `event_in` made of it; `headers`: what `event_headers` made of that, if known.
     """
     event = read_event(record) if event is None else event
     place = {
@@ -50,8 +51,33 @@ def record_json(
             **place,
             **_others(record.headers),
         }
+    if event.kind == FOREIGN:
+        return {**_sent_attributes(event), **place, **_others(_foreign(record))}
     written = event_headers(event) if headers is None else headers
     return {**_attributes(record, event, written), **place, **_others(_foreign(record))}
+
+
+def _sent_attributes(event: Event) -> dict[str, Any]:
+    """Return what another sender gave its event: no attribute of a mesh, and none that is empty."""
+    optional = {
+        "time": event.time,
+        "subject": event.subject,
+        "correlationid": event.run_id,
+        "causationid": event.cause_id,
+        "expirytime": "" if event.expiry_ms is None else rfc3339(event.expiry_ms),
+        "traceparent": event.traceparent,
+        "tracestate": event.tracestate,
+        **dict(zip(event.extensions[::2], event.extensions[1::2], strict=True)),
+    }
+    return {
+        "specversion": "1.0",
+        "id": event.id,
+        "source": event.source,
+        "type": event.type,
+        **{name: text for name, text in optional.items() if text},
+        "datacontenttype": event.content_type,
+        **_data(event.data, json=is_json(event.content_type) or event.content_type == BATCH),
+    }
 
 
 def _attributes(record: Record, event: Event, headers: Headers) -> dict[str, Any]:

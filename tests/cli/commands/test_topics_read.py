@@ -1,10 +1,15 @@
 """`mesh topics read`: what it prints, in text, raw and as JSON."""
 
+import asyncio
 import signal
+from pathlib import Path
 
 import pytest
 
+from mesh.adapters.ports import TopicSpec
+from mesh.adapters.sqlite import SqliteLog
 from mesh.core.protocol.cloudevents_json import STRUCTURED, StructuredEvent, unwrap
+from mesh.core.protocol.record import NewRecord
 from tests.cli.conftest import Cli, Terminal, plain
 
 
@@ -120,3 +125,65 @@ def test_mistakes_are_reported(desk: Cli, arguments: list[str], said: str) -> No
     done = desk("topics", "read", *arguments)
     assert done.code in (1, 2, 3)
     assert said in done.err
+
+
+SENT = (
+    NewRecord("T", b"k-binary", b'{"name":"b","total":5}', [("ce_specversion", b"1.0"), ("ce_id", b"b-1"),
+        ("ce_source", b"/shop"), ("ce_type", b"hello"), ("ce_subject", b"sub-1")], 0),
+    NewRecord("T", b"k-json", b'{"specversion":"1.0","id":"s-1","source":"/shop","type":"hello","data":{"total":7}}',
+        [("content-type", b"application/cloudevents+json")], 0),
+    NewRecord("T", b"k-plain", b'{"name":"p","total":9}', [], 0),
+    NewRecord("T", b"k-bytes", b"\xff\x00", [], 0),
+)  # fmt: skip
+"""What other senders may have written: a CloudEvent in both modes, plain JSON, and bytes."""
+
+
+@pytest.fixture
+def sent(project: Cli) -> Cli:
+    """A mesh that does not run. Other senders wrote to its ingress topic and to a foreign one."""
+
+    async def write(path: Path) -> None:
+        log = SqliteLog(path)
+        await log.start()
+        await log.create_topics([TopicSpec("hellos", 1), TopicSpec("theirs", 1)])
+        for topic in ("hellos", "theirs"):
+            await log.append([record._replace(topic=topic) for record in SENT])
+        await log.close()
+
+    folder = project.folder / ".mesh"
+    folder.mkdir(mode=0o700)
+    asyncio.run(write(folder / "mesh.db"))
+    return project
+
+
+@pytest.mark.parametrize(
+    ("topic", "options", "keys"),
+    [
+        ("theirs", ["--type", "hello"], ["k-binary", "k-json"]),
+        ("hellos", ["--type", "hello"], ["k-binary", "k-json", "k-plain"]),
+        ("theirs", ["--key", "k-b*"], ["k-binary", "k-bytes"]),
+        ("theirs", ["--where", "total > 6"], ["k-json", "k-plain"]),
+        ("theirs", ["--where", 'source == "/shop" and kind == "foreign"'], ["k-binary", "k-json"]),
+        ("hellos", ["--tail", "1", "--type", "hello"], ["k-plain"]),
+    ],
+)
+def test_events_of_other_senders_are_chosen(sent: Cli, topic: str, options: list[str], keys: list[str]) -> None:
+    assert [row["key"] for row in sent("topics", "read", topic, "--json", *options).rows] == keys
+
+
+def test_events_of_other_senders_are_shown_as_cloud_events(sent: Cli) -> None:
+    lines = [" ".join(line.split()[2:]) for line in sent("topics", "read", "theirs").out.splitlines()]
+    assert lines == [
+        "foreign hello sub-1, b-1, /shop",
+        "foreign hello s-1, /shop",
+        'k-plain {"name":"p","total":9}',
+        "k-bytes \\xff\\x00",
+    ]
+    shown = sent("topics", "read", "theirs", "-v").out
+    assert "id  s-1  source  /shop" in shown
+    assert "no event: not_cloudevents: the record has no CloudEvents headers" in shown
+    assert '"total": 9' in shown
+    rows = sent("topics", "read", "hellos", "--json").rows
+    assert len({row["correlationid"] for row in rows[:3]}) == 3
+    assert [row["data"]["total"] for row in rows[:3]] == [5, 7, 9]
+    assert rows[3]["unreadable"]["code"] == "unparseable"

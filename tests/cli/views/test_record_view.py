@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from mesh.cli.framework.output import Output
 from mesh.cli.views.record_view import record_line
 from mesh.core.protocol.codec import Unreadable
-from mesh.core.protocol.event import OUTCOME, REQUESTED, SUCCEEDED, Event
+from mesh.core.protocol.event import FOREIGN, OUTCOME, REQUESTED, SUCCEEDED, Event
 from tests.builders import event, record
 
 
@@ -29,9 +29,10 @@ class Narrow(Output):
         event(REQUESTED, run_id="0123456789abcdef01234567", subject="a-subject-of-many-characters" * 3),
         event(SUCCEEDED, run_id="0123456789abcdef01234567", agent="an-agent-with-a-long-name", type="x" * 60),
         event(OUTCOME, run_id="0123456789abcdef01234567", subject="注文" * 20),
+        event(FOREIGN, run_id="", source="https://shop.example/" + "orders/" * 9, subject="注文" * 20),
         Unreadable("not_cloudevents", "no event"),
     ],
-    ids=["request", "answer", "outcome", "unreadable"],
+    ids=["request", "answer", "outcome", "foreign", "unreadable"],
 )
 def test_a_line_fits_80_columns(
     capsys: pytest.CaptureFixture[str], offset: int, topic: str, at_ms: int, shown: Event | Unreadable

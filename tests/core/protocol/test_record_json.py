@@ -7,7 +7,7 @@ import pytest
 
 from mesh.core.protocol.cloudevents_json import STRUCTURED, StructuredEvent, unwrap
 from mesh.core.protocol.codec import event_headers
-from mesh.core.protocol.event import SUCCEEDED, Event
+from mesh.core.protocol.event import FOREIGN, SUCCEEDED, Event
 from mesh.core.protocol.record import StoredRecord
 from mesh.core.protocol.record_json import record_json
 
@@ -74,3 +74,22 @@ def test_a_record_without_an_event_says_why() -> None:
     empty = record_json(record(EVENT, value=None, key=None))
     assert (empty["unreadable"]["code"], empty["key"]) == ("empty_value", None)
     assert "data" not in empty
+
+
+def test_an_event_of_another_sender_has_the_attributes_that_it_was_sent_with() -> None:
+    sent = Event("e1", "/shop", "order.placed", FOREIGN, "", b'{"a": 1}', subject="s", extensions=("tenant", "acme"))
+    headers = [("ce_id", b"e1"), ("ce_tenant", b"acme"), ("app", b"x")]
+    found = record_json(record(EVENT, headers=headers), sent)
+    line = orjson.dumps(found)
+    assert not [name for name in found if name.startswith("mesh")]
+    assert {name: found[name] for name in ("id", "source", "type", "subject", "tenant", "datacontenttype")} == {
+        "id": "e1",
+        "source": "/shop",
+        "type": "order.placed",
+        "subject": "s",
+        "tenant": "acme",
+        "datacontenttype": "application/json",
+    }
+    assert b'"data":{"a": 1}' in line
+    assert (found["headers"], found["offset"]) == ({"app": "x"}, 120)
+    assert not {"time", "correlationid", "causationid", "expirytime", "traceparent"} & found.keys()
