@@ -63,6 +63,8 @@ def reading_commands(run: str, agent: str, change: str, folder: Path) -> Sequenc
         ["topics", "read", "inbox", "--run", run],
         ["topics", "read", "inbox", "outcomes", "--since", "1h", "--where", "depth >= 0"],
         ["lag"],
+        ["cost"],
+        ["cost", "--by", "run", "--since", "1h"],
         ["windows"],
         ["run", "list"],
         ["run", "list", "--agent", agent, "--sort", "took", "--where", "tasks > 0"],

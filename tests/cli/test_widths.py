@@ -102,6 +102,7 @@ COMMANDS = (
     ("dead", "redrive"),
     ("agents",),
     ("lag",),
+    ("cost", "--since", "@1"),
     ("windows", "--since", "@1"),
     ("windows", SMASHER, "--since", "@1"),
     ("resume",),
