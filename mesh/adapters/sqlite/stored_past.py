@@ -46,7 +46,7 @@ class StoredPast:
         standing = self._newest.get(value.key) or self._newest_of(value.key)
         if standing and is_older(value.version, standing):
             return
-        if standing and value.at_ms <= self._since_ms:
+        if standing and value.at_ms < self._since_ms:
             self._connection.execute("DELETE FROM past WHERE key = ?", (value.key,))
         self._taken += 1
         row = (value.key, value.at_ms, self._taken, value.value, value.version, value.by)

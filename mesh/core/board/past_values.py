@@ -52,7 +52,7 @@ class MemoryPast:
         past = self._past.setdefault(value.key, [])
         if past and is_older(value.version, past[-1].version):
             return
-        if past and value.at_ms <= self._since_ms:
+        if past and value.at_ms < self._since_ms:
             past.clear()
         past.append(value)
 

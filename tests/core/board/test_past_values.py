@@ -49,3 +49,10 @@ def test_the_writes_of_one_writer_can_be_left_out() -> None:
     assert [value_at(made, "k", 20), made.at("k", 20, but=("scorer/t1",))] == [b"2", made.at("k", 10)]
     assert [found.value for found in made.history("k", 20, but=("me",))] == [b"2"]
     assert [found.value for found in made.values(20, but=("scorer/t1",))] == [b"1"]
+
+
+def test_a_write_of_the_first_millisecond_hides_no_earlier_one_from_a_reader_that_leaves_it_out() -> None:
+    made = timeline(("k", b"1", 1, 10), ("k", b"2", 2, 15), since_ms=20)
+    made.take(PastValue("k", b"3", "a:3", 20, "scorer/t1"))
+    assert [found.value for found in made.values(20, but=("scorer/t1",))] == [b"2"]
+    assert value_at(made, "k", 20) == b"3"
