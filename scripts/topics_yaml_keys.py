@@ -7,7 +7,16 @@ here, or a line without a word, is an error of `make docs`.
 from typing import Final, NamedTuple
 
 from mesh.core.topology import alert_rules, loader
-from mesh.core.topology.model import TOPIC_RETENTION_MS, AgentSpec, BreakerRule, Limits, Retention, Retry, Topology
+from mesh.core.topology.model import (
+    ALERT_SAMPLES_MIN,
+    TOPIC_RETENTION_MS,
+    AgentSpec,
+    BreakerRule,
+    Limits,
+    Retention,
+    Retry,
+    Topology,
+)
 
 UNITS: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms"))
 AGENT: Final = AgentSpec("", "", (), ())
@@ -199,6 +208,13 @@ SECTIONS: Final = (
                 " condition may stand alone.",
             ),
             "of": Key("agent or `mesh`", "each agent on its own", "Whose number it is."),
+            "min": Key(
+                COUNT,
+                code(ALERT_SAMPLES_MIN),
+                "Samples that a share, a percentile or a number per run must rest on to alert: answers, runs. So one"
+                " failure of one stops nothing. An agent with few answers needs a longer time, or a smaller `min`."
+                " Counts, rates and `cascade_depth` alert without.",
+            ),
             "then": Key("`stop`", NONE, "Stop the agent, for `mesh` all agents, until `mesh resume`."),
         },
     ),

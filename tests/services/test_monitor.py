@@ -126,7 +126,7 @@ def test_a_commit_says_where_to_begin() -> None:
 
 async def test_an_alert_stops_an_agent_and_clears_after_its_resumption(tmp_path: Path) -> None:
     clock = AheadClock()
-    rule = AlertRule("failing", "error_rate", True, 0.2, 10_000, "ship", True, "error_rate > 20% for 10s")
+    rule = AlertRule("failing", "error_rate", True, 0.2, 10_000, "ship", True, "error_rate > 20% for 10s", 1)
     topology = replace(MESH, alerts={"failing": rule})
     log = SqliteLog(tmp_path / "alerts.db", clock=clock)
     await log.start()

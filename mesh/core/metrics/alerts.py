@@ -1,7 +1,8 @@
 """Alerts: rules of topics.yaml over windows → facts on mesh.control, `alerted` and `cleared`. Pure.
 
-A rule looks at the last whole windows. It alerts when its bound is exceeded, and clears when it is not any more or when
-there is no value. It does not clear while the agents that it stopped are stopped, since then nothing can be measured.
+A rule looks at the last whole windows. It alerts when its bound is exceeded by a number that rests on enough samples.
+It clears when the bound is not exceeded any more, or when there is no value. It does not clear while the agents that it
+stopped are stopped, since then nothing can be measured.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -99,12 +100,13 @@ def changes(
         scopes = window_over(base, start_ms, rule.length_ms, lambda scope: not scope.startswith("type:"))
         for scope in _scopes(rule, topology):
             own, mesh = scopes.get(scope, Aggregate()), scopes.get(MESH, Aggregate())
-            value = DEFINITIONS[rule.number].compute(Measured(own, mesh, rule.length_ms))
+            span = Measured(own, mesh, rule.length_ms)
+            value, samples = DEFINITIONS[rule.number].compute(span), DEFINITIONS[rule.number].samples(span)
             fact = AlertFact(rule.name, scope, ALERTED, _why(rule, value), end_ms, rule.stops)
             standing.add(fact.key)
             exceeded = value is not None and (value > rule.bound if rule.above else value < rule.bound)
             if exceeded and fact.key not in active:
-                found.append(fact)
+                found += [fact] if samples is None or samples >= rule.samples_min else []
             elif not exceeded and fact.key in active and start_ms >= since_ms and not _held(fact, value, control):
                 found.append(fact._replace(state=CLEARED))
     gone = [fact._replace(state=CLEARED, why="the rule is gone", at_ms=end_ms) for fact in active.values()]

@@ -1,6 +1,7 @@
 """The numbers of a mesh, each defined once. docs/reference/metrics.md shows the table."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from mesh.core.metrics.aggregate import Aggregate
@@ -30,6 +31,13 @@ class Definition(NamedTuple):
     healthy: str
     compute: Callable[[Measured], float | None]
 
+    def samples(self, span: Measured) -> int | None:
+        """Return how many values the number of this span rests on; None for counts, sums and largest values."""
+        compute = self.compute
+        if isinstance(compute, _Share | _PerCompletedRun) or (isinstance(compute, _Quantile) and compute.share < 1):
+            return compute.samples(span)
+        return span.own.counts.get("answers", 0) if compute is _overhead else None
+
 
 def _per_second(name: str) -> Callable[[Measured], float | None]:
     return lambda span: span.own.counts.get(name, 0) * 1_000 / span.length_ms
@@ -39,29 +47,54 @@ def _count(name: str) -> Callable[[Measured], float | None]:
     return lambda span: span.own.counts.get(name, 0)
 
 
-def _share(part: str, whole: str, less: str = "") -> Callable[[Measured], float | None]:
-    def compute(span: Measured) -> float | None:
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """A count by another one, both of the scope."""
+
+    part: str
+    whole: str
+    less: str = ""
+    """A count that the whole goes without."""
+
+    def samples(self, span: Measured) -> int:
         counts = span.own.counts
-        total = counts.get(whole, 0) - (counts.get(less, 0) if less else 0)
-        return counts.get(part, 0) / total if total else None
+        return counts.get(self.whole, 0) - (counts.get(self.less, 0) if self.less else 0)
 
-    return compute
-
-
-def _quantile(name: str, share: float, unit: int = 1) -> Callable[[Measured], float | None]:
-    def compute(span: Measured) -> float | None:
-        value = span.own.quantile(name, share)
-        return None if value is None else value / unit
-
-    return compute
+    def __call__(self, span: Measured) -> float | None:
+        total = self.samples(span)
+        return span.own.counts.get(self.part, 0) / total if total else None
 
 
-def _per_completed_run(name: str, unit: int = 1) -> Callable[[Measured], float | None]:
-    def compute(span: Measured) -> float | None:
-        completed = span.mesh.counts.get("ending:completed", 0)
-        return span.own.counts.get(name, 0) / unit / completed if completed else None
+@dataclass(frozen=True, slots=True)
+class _Quantile:
+    """A quantile of the values of a scope."""
 
-    return compute
+    name: str
+    share: float
+    unit: int = 1
+
+    def samples(self, span: Measured) -> int:
+        histogram = span.own.histograms.get(self.name)
+        return 0 if histogram is None else histogram.count
+
+    def __call__(self, span: Measured) -> float | None:
+        value = span.own.quantile(self.name, self.share)
+        return None if value is None else value / self.unit
+
+
+@dataclass(frozen=True, slots=True)
+class _PerCompletedRun:
+    """A sum of the scope by the completed runs of the mesh."""
+
+    name: str
+    unit: int = 1
+
+    def samples(self, span: Measured) -> int:
+        return span.mesh.counts.get("ending:completed", 0)
+
+    def __call__(self, span: Measured) -> float | None:
+        completed = self.samples(span)
+        return span.own.counts.get(self.name, 0) / self.unit / completed if completed else None
 
 
 def _overhead(span: Measured) -> float | None:
@@ -91,7 +124,7 @@ DEFINITIONS: Final[dict[str, Definition]] = {
         SHARE,
         _ANSWERS,
         "< 5 %",
-        _share("errors", "answers", "untried"),
+        _Share("errors", "answers", "untried"),
     ),
     "retry_rate": Definition(
         "attempts after the first",
@@ -99,7 +132,7 @@ DEFINITIONS: Final[dict[str, Definition]] = {
         SHARE,
         _ANSWERS,
         "< 10 %",
-        _share("retries", "answers"),
+        _Share("retries", "answers"),
     ),
     "timeout_rate": Definition(
         "attempts that took too long",
@@ -107,7 +140,7 @@ DEFINITIONS: Final[dict[str, Definition]] = {
         SHARE,
         _ANSWERS,
         "< 1 %",
-        _share("timeouts", "answers"),
+        _Share("timeouts", "answers"),
     ),
     "fallback_rate": Definition(
         "answers of a fallback",
@@ -115,7 +148,7 @@ DEFINITIONS: Final[dict[str, Definition]] = {
         SHARE,
         _ANSWERS,
         "< 5 %",
-        _share("fallbacks", "answers"),
+        _Share("fallbacks", "answers"),
     ),
     "completion_rate": Definition(
         "runs that completed",
@@ -123,7 +156,7 @@ DEFINITIONS: Final[dict[str, Definition]] = {
         SHARE,
         _OUTCOMES,
         "> 95 %",
-        _share("ending:completed", "ended"),
+        _Share("ending:completed", "ended"),
     ),
     "cycle_rate": Definition(
         "runs in which a loop was refused",
@@ -131,7 +164,7 @@ DEFINITIONS: Final[dict[str, Definition]] = {
         SHARE,
         _OUTCOMES,
         "< 1 %",
-        _share("cyclic_runs", "ended"),
+        _Share("cyclic_runs", "ended"),
     ),
     "cascade_depth": Definition(
         "agents that failed one after another at one place of a path",
@@ -139,7 +172,7 @@ DEFINITIONS: Final[dict[str, Definition]] = {
         "agents",
         _ANSWERS,
         "≤ 1",
-        _quantile("cascade", 1.0),
+        _Quantile("cascade", 1.0),
     ),
     "overhead": Definition(
         "time of runs that no agent on the critical path needed",
@@ -156,7 +189,7 @@ DEFINITIONS: Final[dict[str, Definition]] = {
         MS,
         _OUTCOMES,
         "< 100 ms",
-        _quantile("decision_ms", 0.95),
+        _Quantile("decision_ms", 0.95),
     ),
     "context_drift": Definition(
         "distance of the words that agents emit from those of the request",
@@ -164,10 +197,10 @@ DEFINITIONS: Final[dict[str, Definition]] = {
         "0 to 1",
         _ANSWERS,
         "compare with the usual value of the agent",
-        _quantile("drift", 0.5, DRIFT_UNIT),
+        _Quantile("drift", 0.5, DRIFT_UNIT),
     ),
     "p50": Definition(
-        "work of an attempt", f"median of {_ATTEMPT} − waiting", MS, _ANSWERS, "", _quantile("work_ms", 0.5)
+        "work of an attempt", f"median of {_ATTEMPT} − waiting", MS, _ANSWERS, "", _Quantile("work_ms", 0.5)
     ),
     "p95": Definition(
         "work of an attempt",
@@ -175,13 +208,13 @@ DEFINITIONS: Final[dict[str, Definition]] = {
         MS,
         _ANSWERS,
         "< half of the agent's `timeout`",
-        _quantile("work_ms", 0.95),
+        _Quantile("work_ms", 0.95),
     ),
     "p99": Definition(
-        "work of an attempt", f"99th percentile of {_ATTEMPT} − waiting", MS, _ANSWERS, "", _quantile("work_ms", 0.99)
+        "work of an attempt", f"99th percentile of {_ATTEMPT} − waiting", MS, _ANSWERS, "", _Quantile("work_ms", 0.99)
     ),
     "waiting_p50": Definition(
-        "waiting of an attempt", f"median of {_WAITED}", MS, _ANSWERS, "", _quantile("waiting_ms", 0.5)
+        "waiting of an attempt", f"median of {_WAITED}", MS, _ANSWERS, "", _Quantile("waiting_ms", 0.5)
     ),
     "waiting_p95": Definition(
         "waiting of an attempt",
@@ -189,14 +222,14 @@ DEFINITIONS: Final[dict[str, Definition]] = {
         MS,
         _ANSWERS,
         "below the work",
-        _quantile("waiting_ms", 0.95),
+        _Quantile("waiting_ms", 0.95),
     ),
     "waiting_p99": Definition(
-        "waiting of an attempt", f"99th percentile of {_WAITED}", MS, _ANSWERS, "", _quantile("waiting_ms", 0.99)
+        "waiting of an attempt", f"99th percentile of {_WAITED}", MS, _ANSWERS, "", _Quantile("waiting_ms", 0.99)
     ),
-    "run_p50": Definition("time of a run", "median of `took_ms`", MS, _OUTCOMES, "", _quantile("run_ms", 0.5)),
+    "run_p50": Definition("time of a run", "median of `took_ms`", MS, _OUTCOMES, "", _Quantile("run_ms", 0.5)),
     "run_p95": Definition(
-        "time of a run", "95th percentile of `took_ms`", MS, _OUTCOMES, "", _quantile("run_ms", 0.95)
+        "time of a run", "95th percentile of `took_ms`", MS, _OUTCOMES, "", _Quantile("run_ms", 0.95)
     ),
     "tokens": Definition("tokens that attempts reported", "sum", "tokens", _ANSWERS, "", _count("tokens")),
     "usd": Definition("money that attempts reported", "sum", "USD", _ANSWERS, "", _usd),
@@ -206,7 +239,7 @@ DEFINITIONS: Final[dict[str, Definition]] = {
         "tokens",
         f"{_ANSWERS}; {_OUTCOMES}",
         "",
-        _per_completed_run("tokens"),
+        _PerCompletedRun("tokens"),
     ),
     "usd_per_run": Definition(
         "money for one completed run; of an agent: its part, which is what it added",
@@ -214,7 +247,7 @@ DEFINITIONS: Final[dict[str, Definition]] = {
         "USD",
         f"{_ANSWERS}; {_OUTCOMES}",
         "",
-        _per_completed_run("usd_micros", MICROS),
+        _PerCompletedRun("usd_micros", MICROS),
     ),
     "dead_letters": Definition("dead letters", "records", "records", "`mesh.dead`", "0", _count("dead")),
     "refusals": Definition(

@@ -2,7 +2,7 @@
 
     alerts:
       failing: error_rate > 20% for 1m                       # each agent on its own
-      slow:    {when: p95 > 2s for 1m, of: pricing}          # one agent
+      slow:    {when: p95 > 2s for 1m, of: pricing, min: 50} # one agent, from 50 answers on
       cascade: {when: cascade_depth > 3, of: mesh, then: stop}
 
 `core.metrics.definitions` defines the numbers; `core.metrics.alerts` compares them.
@@ -16,11 +16,12 @@ from mesh.core.errors import InvalidInput
 from mesh.core.expression.field_path import excerpt
 from mesh.core.suggest import did_you_mean
 from mesh.core.topology.fields import FieldReader
-from mesh.core.topology.model import AlertRule
-from mesh.core.topology.units import duration_ms
+from mesh.core.topology.model import ALERT_SAMPLES_MIN, AlertRule
+from mesh.core.topology.units import duration_ms, whole
 from mesh.core.topology.yaml_nodes import Node, Scalar
 
-ALERT_WORDS: Final = ("when", "of", "then")
+ALERT_WORDS: Final = ("when", "of", "min", "then")
+MIN_MAX: Final = 1_000_000
 MESH: Final = "mesh"
 STOP: Final = "stop"
 BASE_MS: Final = 10_000
@@ -58,12 +59,13 @@ def read_alerts(reader: FieldReader, node: Node | None, agents: Collection[str])
             reader.add(line, what, "Use lower-case letters, digits, `_` and `-`, a letter first, at most 64 characters")
             continue
         if isinstance(value, Scalar):
-            rule, of, then = reader.scalar(place, value, read_condition), None, None
+            rule, of, then, least = reader.scalar(place, value, read_condition), None, None, ALERT_SAMPLES_MIN
         else:
             fields = reader.fields(place, value, ALERT_WORDS)
             rule = reader.value(fields, place, "when", read_condition, None)
             of = reader.value(fields, place, "of", lambda text: _agent(text, agents), None)
             then = reader.value(fields, place, "then", _then, None)
+            least = reader.value(fields, place, "min", whole(1, MIN_MAX), ALERT_SAMPLES_MIN)
             if "when" not in fields:
                 reader.add(line, f"{place}: missing key `when`", f"Write `when:` and {EXAMPLE}")
         if rule is None:
@@ -73,7 +75,7 @@ def read_alerts(reader: FieldReader, node: Node | None, agents: Collection[str])
             reader.add(reader.lines[f"{place}.of"], what, "Remove `of`, or write `of: mesh`")
             continue
         of = MESH if rule.number in MESH_NUMBERS else of
-        found[name] = rule._replace(name=name, of=of or "", stops=then == STOP)
+        found[name] = rule._replace(name=name, of=of or "", stops=then == STOP, samples_min=least)
     return found
 
 

@@ -139,6 +139,10 @@ class TopicRule:
     """The retention of its records. -1: forever."""
 
 
+ALERT_SAMPLES_MIN: Final = 10
+"""One failure of one answer must not stop an agent."""
+
+
 class AlertRule(NamedTuple):
     """A bound of a number (`core.metrics.definitions`) over the last `length_ms`. Decisions do not depend on it."""
 
@@ -155,6 +159,8 @@ class AlertRule(NamedTuple):
     """Whether the agent is stopped, for the mesh all agents, as by `mesh stop`."""
     text: str = ""
     """The condition as written."""
+    samples_min: int = ALERT_SAMPLES_MIN
+    """Values that a share, a percentile or a mean must rest on to alert."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,13 @@ def loaded(*lines: str) -> Topology:
 def test_alerts_are_read() -> None:
     alerts = loaded(
         "failing: error_rate > 20% for 1m",
-        "slow: {when: p95 > 2s for 10s, of: one}",
+        "slow: {when: p95 > 2s for 10s, of: one, min: 50}",
         "cascade: {when: cascade_depth > 3, of: mesh, then: stop}",
         "few: completion_rate < 95.5% for 1h",
     ).alerts
     assert alerts == {
         "failing": AlertRule("failing", "error_rate", True, 0.2, 60_000, text="error_rate > 20% for 1m"),
-        "slow": AlertRule("slow", "p95", True, 2_000, 10_000, "one", text="p95 > 2s for 10s"),
+        "slow": AlertRule("slow", "p95", True, 2_000, 10_000, "one", False, "p95 > 2s for 10s", 50),
         "cascade": AlertRule("cascade", "cascade_depth", True, 3, 60_000, "mesh", True, "cascade_depth > 3"),
         "few": AlertRule(
             "few", "completion_rate", False, 0.955, 3_600_000, "mesh", text="completion_rate < 95.5% for 1h"
@@ -44,11 +44,12 @@ def test_alerts_are_read() -> None:
         ("a: cascade_depth > many", "alerts.a: this is not a number"),
         ("a: p95 > 2s for 5s", "alerts.a: alerts cannot look at this time; expected 10s to 1h, in steps of 10s"),
         ("a: p95 > 2s for 2h", "alerts.a: alerts cannot look at this time"),
-        ("a: [p95 > 2s]", "alerts.a: expected a mapping of when, of, then, got a list"),
+        ("a: [p95 > 2s]", "alerts.a: expected a mapping of when, of, min, then, got a list"),
         ("a: {of: one}", "alerts.a: missing key `when`"),
         ("a: {when: p95 > 2s, of: two}", 'alerts.a.of: no agent has this name; expected an agent, or mesh, got "two"'),
         ("a: {when: overhead > 20%, of: one}", "alerts.a.of: overhead is a number of the whole mesh, not of an agent"),
         ("a: {when: p95 > 2s, then: shout}", 'alerts.a.then: an alert cannot do this; expected stop, got "shout"'),
+        ("a: {when: p95 > 2s, min: 0}", "alerts.a.min: "),
         ("a: {when: p95 > 2s, than: stop}", 'alerts.a: unknown key "than"'),
         ("A b: p95 > 2s", 'alerts: "A b" is not a name'),
     ],
