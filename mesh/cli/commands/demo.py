@@ -1,6 +1,7 @@
 """`mesh demo`: runs the example agents on sample events; it needs nothing but the package."""
 
 import asyncio
+import shlex
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -183,7 +184,7 @@ class Show:
     def _next(self, last: History) -> None:
         output = self._screen
         output.print(("look around", "bold"))
-        output.print(f"  cd {self._folder}")
+        output.print(f"  cd {shlex.quote(str(self._folder))}", folds=False)
         for typed, meaning in (
             ("mesh run list", "all runs (mesh.toml in that folder names the log)"),
             (f"mesh run show {run_view.id_of(last.run_id)}", "one run: tree, results, timeline"),

@@ -56,10 +56,13 @@ class Output:
 
     # ------------------------------------------------------------------------------------------------- results
 
-    def print(self, *pieces: Piece) -> None:
-        """Print one line of results as text, folded at the edge of a terminal. Prints nothing with `--json`."""
+    def print(self, *pieces: Piece, folds: bool = True) -> None:
+        """Print one line of results as text, folded at the edge of a terminal. Prints nothing with `--json`.
+
+        `folds`: false for a command to be copied, which the terminal wraps by itself.
+        """
         if not self.json:
-            self._print(self._out, pieces)
+            self._print(self._out, pieces, folds=folds)
 
     def emit(self, value: Any) -> None:
         """Print one result as a JSON line; only with `--json`."""
@@ -150,9 +153,9 @@ class Output:
         if self.verbosity >= verbosity:
             self._print(self._err, pieces)
 
-    def warn(self, *pieces: Piece) -> None:
-        """Print a line to stderr, also with `--quiet`."""
-        self._print(self._err, pieces)
+    def warn(self, *pieces: Piece, folds: bool = True) -> None:
+        """Print a line to stderr, also with `--quiet`. `folds`: as for `print`."""
+        self._print(self._err, pieces, folds=folds)
 
     @contextmanager
     def status(self, text: str) -> Iterator[None]:
@@ -221,21 +224,21 @@ class Output:
 
     # ------------------------------------------------------------------------------------------------ innermost
 
-    def _print(self, console: "Console", pieces: Sequence[Piece]) -> None:
+    def _print(self, console: "Console", pieces: Sequence[Piece], *, folds: bool = True) -> None:
         from rich.text import Text
 
         line = Text()
         for piece in pieces:
             line.append_text(_text(piece))
-        self._print_text(console, line)
+        self._print_text(console, line, folds=folds)
 
-    def _print_text(self, console: "Console", line: "Text") -> None:
+    def _print_text(self, console: "Console", line: "Text", *, folds: bool = True) -> None:
         line.rstrip()
         if not (console.encoding or "").startswith("utf"):
             line.plain = line.plain.translate(_PLAIN)
         width = _width(console)
         host = console if width is None else self._host or console  # it prints above the changing line
-        for part in [line] if width is None else fold(line, width):
+        for part in fold(line, width) if folds and width is not None else [line]:
             host.print(part, soft_wrap=True, highlight=False)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import signal
 from pathlib import Path
 
@@ -64,6 +65,17 @@ def test_stopped_on_its_way_it_sums_up_and_does_not_stay(cli: Cli) -> None:
     assert done.code == 130
     assert "of 38 events" in plain(done.out)
     assert "Still running" not in done.out
+
+
+def test_its_folder_can_be_copied_from_a_narrow_terminal(cli: Cli) -> None:
+    home = Path(cli.environ["HOME"]) / ("a folder with a long name " * 4).strip()
+    with Terminal(cli, "demo", "--once", columns=60, env={"XDG_DATA_HOME": str(home)}) as terminal:
+        shown = plain(terminal.end().out)
+    (line,) = [line for line in shown.splitlines() if line.startswith("  cd ")]
+    command, folder = shlex.split(line)
+    assert command == "cd"
+    assert Path(folder).parent == home / "mesh"
+    assert Path(folder).is_dir()
 
 
 def _folder(text: str) -> Path:
