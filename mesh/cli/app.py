@@ -161,9 +161,9 @@ def _execute(arguments: Sequence[str]) -> int:
         path = "mesh" if context is None else context.command_path
         return report_usage(output, error.format_message(), f"`{path} --help` shows how")
     except MeshError as error:
-        return report(output, error)
+        return report(output, error, arguments)
     except BaseExceptionGroup as group:
-        return _report_group(output, group)
+        return _report_group(output, group, arguments)
     except (KeyboardInterrupt, typer.Abort):
         output.note("interrupted")
         return INTERRUPTED
@@ -195,12 +195,12 @@ def _require_text(arguments: Sequence[str]) -> None:
             raise InvalidInput(f"an argument {flaw}", code="usage", where=ascii(argument[:ARGUMENT_CHARS_MAX]))
 
 
-def _report_group(output: Output, group: BaseExceptionGroup[BaseException]) -> int:
+def _report_group(output: Output, group: BaseExceptionGroup[BaseException], arguments: Sequence[str]) -> int:
     """Report one error of several concurrent tasks: the first MeshError, if there is one."""
     found = leaf_errors(group)
     known = next((leaf for leaf in found if isinstance(leaf, MeshError)), None)
     if known is not None:
-        return report(output, known)
+        return report(output, known, arguments)
     if any(isinstance(leaf, KeyboardInterrupt) for leaf in found):
         return INTERRUPTED
     return _report_unexpected(output, found[0], "".join(traceback.format_exception(group)))

@@ -50,6 +50,32 @@ class InvalidInput(MeshError):
         self.code = code  # type: ignore[misc]  # an instance narrows the class's code
 
 
+class Candidate(NamedTuple):
+    """One of several runs that go by a name. `repeats`: the run that a resend repeated by it, or empty."""
+
+    run_id: str
+    opened_ms: int
+    state: str
+    type: str
+    repeats: str
+
+
+class Ambiguous(InvalidInput):
+    """A name that several runs have. `candidates`: the latest of them, the newest first."""
+
+    def __init__(self, name: str, candidates: Sequence[Candidate], *, count: str, remedy: str) -> None:
+        super().__init__(
+            f"{count} runs go by that name",
+            code="ambiguous",
+            where=name[:128],
+            expected="one run",
+            got=", ".join(each.run_id for each in candidates),
+            remedy=remedy,
+        )
+        self.name = name
+        self.candidates = tuple(candidates)
+
+
 class ConfigInvalid(MeshError):
     """A setting is unknown, malformed or contradicts another."""
 

@@ -225,7 +225,7 @@ REASONS: Final[dict[str, Reason]] = {
     # -------------------------------------------------------------------------------------- errors raised to callers
     "mesh_error": Reason("an error without a code of its own", _CALL, "read the message"),
     "usage": Reason("an argument of a command is wrong", _CALL, "`--help` shows the form"),
-    "ambiguous": Reason("a shortened id matches several runs", _CALL, "give more characters of it"),
+    "ambiguous": Reason("a name is that of several runs or letters", _CALL, "give an id; the error names them"),
     "bad_agent": Reason("the function cannot be used as an agent", _CALL, "fix its signature"),
     "bad_name": Reason("a name in topics.yaml contains a character that is not allowed", _CALL, "rename it"),
     "bad_value": Reason("a value in a file or an option has the wrong form or unit", _CALL, "write it as shown"),

@@ -4,12 +4,14 @@ A run's records lie in one partition of mesh.inbox and its outcome on mesh.outco
 """
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping
+import shlex
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 
 from mesh.adapters.ports import Bounds, ReadLog
-from mesh.core.errors import InvalidInput, NotFound
+from mesh.core.dead_letters.resend_plan import repeated_run
+from mesh.core.errors import Ambiguous, Candidate, NotFound
 from mesh.core.history.run_entry import Spans
 from mesh.core.history.run_summary import OPEN, Summary, outcome_of, summary_of, summary_of_outcome
 from mesh.core.history.task_attempts import Moment
@@ -82,22 +84,14 @@ class Runs:
     async def find(self, name: str) -> History:
         """Find the run called `name`: its id, a unique prefix of it, its request's id or its subject.
 
-        Raises NotFound, and InvalidInput (`ambiguous`) with the candidates if several runs match.
+        Raises NotFound, and Ambiguous with the candidates if several runs match.
         """
         history = await self.history(name) if MADE_ID.fullmatch(name) else None
         if history is not None:
             return history
         named = await self.finder.named(name) or await self._older(name)
         if len(named) > 1:
-            shown = ", ".join(named[:CANDIDATES_MAX]) + (" …" if len(named) > CANDIDATES_MAX else "")
-            raise InvalidInput(
-                f"{len(named)}{' or more' if len(named) == PREFIXED_MAX else ''} runs go by that name",
-                code="ambiguous",
-                where=name[:128],
-                expected="one run",
-                got=shown,
-                remedy="Give more of the run's id",
-            )
+            raise await self._ambiguous(name, named)
         history = None
         if named:
             history = await self.history(named[0])  # whole: the request that has this name may have come later
@@ -113,6 +107,22 @@ class Runs:
                 remedy=f"`mesh run list` shows the latest{older}",
             )
         return history
+
+    async def _ambiguous(self, name: str, named: Sequence[str]) -> Ambiguous:
+        """Return the error for a name of several runs. It shows some of them with their times."""
+        found = []
+        for run_id in named[-CANDIDATES_MAX:]:
+            history = await self.history(run_id)
+            if history is not None:
+                one = summary_of(history)
+                extensions = () if history.run is None else history.run.extensions
+                found.append(Candidate(run_id, one.opened_ms, one.state, one.type, repeated_run(extensions)))
+        remedy = "Give the id of one"
+        if len(named) > len(found):
+            remedy += f". `mesh run list --subject {shlex.quote(name[:128])}` lists all of a subject"
+        count = f"{len(named)}{' or more' if len(named) == PREFIXED_MAX else ''}"
+        found.sort(key=lambda one: one.opened_ms, reverse=True)
+        return Ambiguous(name, found, count=count, remedy=remedy)
 
     async def history(self, run_id: str) -> History | None:
         """Return the history of a run; None if the log has no record of it."""

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from mesh import Emit, InvalidInput, Payload
+from mesh import Emit, Payload
 from mesh.adapters.ports import Bounds, Commit, Log, Reader
-from mesh.core.errors import NotFound
+from mesh.core.errors import Ambiguous, NotFound
 from mesh.core.history.run_summary import outcome_of
 from mesh.core.protocol.record import NewRecord, Record, TopicPartition
 from mesh.core.run.control import Switch
@@ -119,10 +119,13 @@ async def test_a_record_for_every_partition_is_no_run(mesh: MeshTest, runs: Runs
 async def test_a_name_of_several_runs_names_them(mesh: MeshTest, runs: Runs) -> None:
     for n in (1, 2):
         await mesh.publish("ask", {"id": f"x{n}"}, run_id=f"pair-{n}", subject="pair")
-    with pytest.raises(InvalidInput, match=r"2 runs go by that name") as refused:
+    with pytest.raises(Ambiguous, match=r"2 runs go by that name") as refused:
         await runs.find("pair")
-    assert refused.value.code == "ambiguous"
+    assert (refused.value.code, refused.value.name) == ("ambiguous", "pair")
     assert set(refused.value.got.split(", ")) == {"pair-1", "pair-2"}
+    times = [one.opened_ms for one in refused.value.candidates]
+    assert times == sorted(times, reverse=True)
+    assert min(times) > 0
     assert (await runs.find("pair-2")).run_id == "pair-2"
 
 

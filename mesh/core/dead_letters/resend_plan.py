@@ -5,7 +5,7 @@ id of the letter is derived from the recorded mesh, the run and the request: wha
 request is one letter. What is sent is a CloudEvent in binary mode with the payload of the request, byte for byte.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -54,7 +54,12 @@ class ResendOptions(NamedTuple):
 
 def is_resent(event: Event) -> bool:
     """Return whether a request was itself made by a resend."""
-    return REPLAY_OF in event.extensions[::2]
+    return bool(repeated_run(event.extensions))
+
+
+def repeated_run(extensions: Sequence[str]) -> str:
+    """Return the run that a request with these extension attributes repeats, if a resend made it; else ""."""
+    return dict(zip(extensions[::2], extensions[1::2], strict=True)).get(REPLAY_OF, "")
 
 
 def ordering_key(request: RecordedRequest, rule: TopicRule) -> bytes | None:

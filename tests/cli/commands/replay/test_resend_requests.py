@@ -21,7 +21,7 @@ def on_topics(cli: Cli, *topics: str, log: str = "") -> list[str]:
     """Ids of the events on ingress topics that a resend put there."""
     done = cli("topics", "read", *topics, "--json", *(("--log", log) if log else ()))
     assert done.code == 0, done.err
-    return [row["headers"]["ce_id"] for row in done.rows if "mesh-replay" in row.get("headers", ())]
+    return [row["id"] for row in done.rows if "mesh-replay" in row.get("headers", ())]
 
 
 def test_without_yes_it_shows_what_would_be_sent_and_sends_nothing(desk: Cli) -> None:
@@ -51,6 +51,18 @@ def test_requests_run_again_once_with_new_ids(desk: Cli) -> None:
     assert len(on_topics(desk, "hellos")) == 1
     with desk.up():
         until(lambda: desk("run", "show", run, "--json").rows[0]["state"] == "completed")
+    run, first = [row["run"] for row in desk("run", "list", "--json").rows if row["subject"] == "ada"]
+    done = desk("replay", "ada", "--check")
+    assert done.code == 2
+    head, *lines = done.err.splitlines()
+    assert head.startswith("error: ada: 2 runs go by that name; expected one run")
+    assert lines[0].endswith(f"  hello  completed  resend of {first[:12]}")
+    assert lines[2].endswith("  hello  completed")
+    assert [line.strip() for line in lines[1::2]] == [f"mesh replay {id} --check" for id in (run, first)]
+    assert desk(*lines[1].split()[1:]).code == 0
+    (error,) = [json.loads(line)["error"] for line in desk("run", "show", "ada", "--json").err.splitlines()]
+    assert [(one["run"], one["resend_of"]) for one in error["candidates"]] == [(run, first), (first, "")]
+    assert error["candidates"][0]["command"] == f"mesh run show {run} --json"
     again = desk("replay", "--resend", "--where", 'hello.name == "ada"', "--yes")
     assert (again.code, again.out) == (0, "")
     assert "nothing to do for the request of run" in again.err
