@@ -3,7 +3,7 @@
 `catch_up` takes what the log holds since a time, `follow` goes on as records come. Nothing is written.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Final
 
@@ -23,8 +23,11 @@ POLL_RECORDS_MAX: Final = 2_000
 class WindowReader:
     """Base windows of a mesh since a time, counted from its log."""
 
-    def __init__(self, log: ReadLog, topology: Topology, since_ms: int) -> None:
+    def __init__(self, log: ReadLog, topology: Topology, since_ms: int, *, whole_runs: bool = True) -> None:
+        """`whole_runs`: read what runs did before that time, too. Without it overhead, context drift and cascades of
+        runs that began earlier are not known."""
         self._log, self._topology = log, topology
+        self._kept_ms = kept_ms(topology) if whole_runs else 0
         self.since_ms = start_of(since_ms)
         """Start of the first window: the one that holds the time."""
         self._parts: dict[TopicPartition, PartitionWindows] = {}
@@ -32,6 +35,10 @@ class WindowReader:
         """Windows of a monitor that need not be counted."""
         self._current = 0
         """Start of the window in which the log was caught up with."""
+        self.published_ms = 0
+        """When a monitor last published, as the start of a window; 0: never since the time."""
+        self._ends: Mapping[int, int] = {}
+        """Ends of mesh.windows."""
 
     async def catch_up(self) -> None:
         """Take what a monitor has published, and count the rest. Raises NotFound for a missing topic, LogUnavailable.
@@ -40,21 +47,44 @@ class WindowReader:
         as well, as far back as something of a run is kept.
         """
         self._current = start_of(self._log.now_ms())
+        self._ends = await self._published_ends()
         latest = await self._read_published()
+        self.published_ms = max(latest.values(), default=0)
         for topic in source_topics(self._topology):
             spans: dict[int, Bounds] = {}
             for number in await self._log.bounds(topic):
                 place = TopicPartition(topic, number)
                 since_ms = max(self.since_ms, latest.get(place, 0))
-                kept = await bounds_between(self._log, topic, max(1, since_ms - kept_ms(self._topology)))
+                kept = await bounds_between(self._log, topic, max(1, since_ms - self._kept_ms))
                 spans[number] = kept[number]
                 self._parts[place] = PartitionWindows(
                     self._topology, place, since_ms=since_ms, next_offset=kept[number].start
                 )
-            async with aclosing(read_batches(self._log, topic, spans)) as batches:
-                async for batch in batches:
-                    for record in batch:
-                        self._parts[TopicPartition(topic, record.partition)].take((record,))
+            await self._count(topic, spans)
+
+    async def _count(self, topic: str, spans: Mapping[int, Bounds]) -> None:
+        async with aclosing(read_batches(self._log, topic, spans)) as batches:
+            async for batch in batches:
+                for record in batch:
+                    self._parts[TopicPartition(topic, record.partition)].take((record,))
+
+    async def advance(self, since_ms: int) -> None:
+        """Count what came since `catch_up`, and forget windows that ended before a time. Raises as `catch_up` does."""
+        for topic in source_topics(self._topology):
+            bounds = await self._log.bounds(topic)
+            places = {number: self._parts[TopicPartition(topic, number)].next_offset for number in bounds}
+            await self._count(topic, {n: Bounds(min(places[n], b.end), b.end) for n, b in bounds.items()})
+        if (ends := await self._published_ends()) != self._ends:
+            self._ends, self.published_ms = ends, start_of(self._log.now_ms())
+        self.since_ms = max(self.since_ms, start_of(since_ms))
+        for windows in (self._published, *(part.windows for part in self._parts.values())):
+            for start in [start for start in windows if start < self.since_ms]:
+                del windows[start]
+
+    async def _published_ends(self) -> Mapping[int, int]:
+        topic = self._topology.windows
+        there = topic in await self._log.topics()
+        return {n: each.end for n, each in (await self._log.bounds(topic)).items()} if there else {}
 
     async def _read_published(self) -> dict[TopicPartition, int]:
         """Read the windows of a monitor. Returns the start of the last one of each source partition."""

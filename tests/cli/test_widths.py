@@ -40,7 +40,7 @@ SUBJECT = "注文-二〇二六年十一月三十日-東京都千代田区-a-subj
 WHY = "the supplier's 倉庫 does not answer since " + "-".join(f"{n:03}" for n in range(40)) + " and nothing helps"
 RUN = "run-of-the-customer-" + "0123456789" * 4
 LETTER = "the id of a dead letter"
-CHANGING = ("records_per_s", "age_ms")
+CHANGING = ("records_per_s", "age_ms", "at", "since", "numbers", "agents", "services")
 """Fields of JSON lines that two calls of a command do not share."""
 OPEN = "run-that-waits-for-its-mesh"
 BAD = "mesh: {name: desk, prefix: mesh}\ntopics:\n  hellos: {ingress: hello, idd: name}\nagents:\n  a: {on: helo}\n"
@@ -102,6 +102,7 @@ COMMANDS = (
     ("dead", "redrive"),
     ("agents",),
     ("lag",),
+    ("top", "--once", "--since", "@1"),
     ("cost", "--since", "@1"),
     ("windows", "--since", "@1"),
     ("windows", SMASHER, "--since", "@1"),
@@ -156,8 +157,8 @@ def _all_of(master: int) -> str:
 
 
 def steady(text: str) -> str:
-    """Output without what differs between two runs: ages, durations, rates."""
-    return re.sub(r"[\d.,]+ (ms|s|m|h|d)\b( ago)?|[\d,]+ a second", "", text)
+    """Output without what differs between two runs: ages, durations, rates, times of day."""
+    return re.sub(r"[\d.,]+ (ms|s|m|h|d)\b( ago)?|[\d,]+ a second|\b\d\d:\d\d:\d\d\b", "", text)
 
 
 def cells(text: str) -> int:

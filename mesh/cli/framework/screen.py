@@ -22,11 +22,16 @@ class Screen:
     def __init__(self, console: "Console") -> None:
         self._console = console
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """The columns and lines of the terminal, as far as `draw` uses them."""
+        return max(20, self._console.width), max(HEIGHT_MIN, self._console.height)
+
     def draw(self, lines: "Sequence[Sequence[Piece]]", footer: "Sequence[Sequence[Piece]]", *, offset: int = 0) -> int:
         """Draw. Returns the offset that was used: the last lines stay on the screen."""
         from rich.text import Text
 
-        width, height = max(20, self._console.width), max(HEIGHT_MIN, self._console.height)
+        width, height = self.size
 
         def folded(rows: "Sequence[Sequence[Piece]]") -> list[Text]:
             texts = []

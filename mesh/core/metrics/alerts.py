@@ -117,7 +117,12 @@ def stop_of(fact: AlertFact, control: Control) -> Switch | None:
     """Return the switch that a new alert sets; None: it sets none, or what it would stop is stopped."""
     if fact.state != ALERTED or not fact.stops or f"{AGENT}:{fact.agent}" in control.switches:
         return None
-    return Switch(AGENT, fact.agent, STOPPED, BY, f"alert {fact.name}: {fact.why}", fact.at_ms)
+    return Switch(AGENT, fact.agent, STOPPED, BY, reason_of_stop(fact), fact.at_ms)
+
+
+def reason_of_stop(fact: AlertFact) -> str:
+    """Return the reason that the stop of an alert has."""
+    return f"alert {fact.name}: {fact.why}"
 
 
 def _held(fact: AlertFact, value: float | None, control: Control) -> bool:
