@@ -7,10 +7,13 @@ COPY pyproject.toml constraints.txt ./
 RUN python -c 'import tomllib; found = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 print(*found["dependencies"], *found["optional-dependencies"]["otel"], sep="\n")' > requirements.txt \
     && /opt/mesh/bin/pip install --no-cache-dir -c constraints.txt -r requirements.txt
+# The image holds the compiled core; the compiler stays in this stage.
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
 COPY README.md LICENSE topics.yaml ./
 COPY mesh ./mesh
 COPY agents ./agents
-RUN /opt/mesh/bin/pip install --no-cache-dir --no-deps . && /opt/mesh/bin/pip check
+COPY scripts/compiled.py scripts/wheel_hook.py ./scripts/
+RUN MESH_COMPILED=1 /opt/mesh/bin/pip install --no-cache-dir --no-deps . && /opt/mesh/bin/pip check
 
 FROM python:3.12-slim
 RUN useradd --create-home --uid 10001 mesh

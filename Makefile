@@ -1,7 +1,8 @@
 # The targets of this project. CI uses the same ones.
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := mesh agents bench tests scripts/docs.py scripts/reference_pages.py scripts/topics_yaml_keys.py scripts/release
+CODE := mesh agents bench tests scripts/docs.py scripts/reference_pages.py scripts/topics_yaml_keys.py \
+	scripts/compiled.py scripts/wheel_hook.py scripts/release
 # Half of the suite waits for servers and children: two processes take half the time, even on two cores.
 WORKERS ?= 2
 SEEDS ?= 2000
@@ -16,7 +17,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar o
 # pip is silent for half a minute or says too much: one line for each package that it fetches.
 PROGRESS := | awk '/^Collecting /{printf "  %2d %s\n", ++n, $$2; fflush()} /^Installing /{if (n) print "  installing", n, "packages"; fflush()}'
 
-.PHONY: help setup demo check style lint types laws test coverage sim live chaos bench gates docs release clean
+.PHONY: help setup demo check style lint types laws test coverage sim live chaos bench gates docs fast pure wheel release clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -80,8 +81,21 @@ gates: .venv/.dev  ## a short measuring (a minute): nothing has fallen below the
 docs: .venv/.dev   ## write docs/ that are generated from the code
 	$(BIN)/python scripts/docs.py
 
+fast: .venv/.dev   ## compile the hot modules in place (a minute or two; needs a C compiler)
+	@command -v cc >/dev/null || { echo "no C compiler: apt-get install gcc libc6-dev"; exit 1; }
+	$(BIN)/python scripts/compiled.py make
+
+pure: .venv/.dev   ## undo `make fast`
+	$(BIN)/python scripts/compiled.py remove
+
+wheel: .venv/.dev  ## build a wheel in dist/: compiled if a C compiler is there
+	@command -v cc >/dev/null || echo "no C compiler, so the wheel is pure: apt-get install gcc libc6-dev"
+	MESH_COMPILED=$$(command -v cc >/dev/null && echo 1) $(BIN)/python -m pip wheel --disable-pip-version-check \
+		--no-deps --no-build-isolation -w dist .
+
 release: .venv/.dev  ## try a release: version, changelog, wheel, the wheel in a fresh venv (VERSION=0.2.0; GO=--yes commits and tags)
 	$(BIN)/python scripts/release $(VERSION) $(GO)
 
 clean:           ## remove what was built and the demo's data
+	find mesh -name '*.so' -delete
 	rm -rf .venv .mesh .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build .coverage*

@@ -44,6 +44,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from mesh.core.errors import ConfigInvalid
+from mesh.core.state.form import form
 
 RESULTS = Path(__file__).with_name("results")
 CODE: Final = (":/", ":(top,exclude)bench/results", ":(top,exclude)docs")
@@ -110,8 +111,8 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that matter most."""
-    return {"python": platform.python_version(), **{p: metadata.version(p) for p in PACKAGES}}
+    """Return the versions of Python and of the libraries that matter most, and the form of the core."""
+    return {"python": platform.python_version(), "core": form(), **{p: metadata.version(p) for p in PACKAGES}}
 
 
 def commit() -> str:

@@ -16,6 +16,7 @@ from bench.plot import svg
 from bench.report import RESULTS, results
 from bench.workloads import NAMES
 from mesh.core.errors import MeshError
+from mesh.core.state.form import PURE
 
 PAGE = "benchmarks.md"
 PLOTS = "benchmarks"
@@ -70,7 +71,8 @@ def _title(body: Body) -> str:
     machine, versions = body["machine"], body["versions"]
     on = f"{machine['cores']} cores, {machine['cpu'] or 'unknown processor'}, load {machine.get('load_1m', '?')}"
     made = f"`{body['command']}` · commit {body['commit'] or 'unknown'}, {body['measured_at'][:10]}"
-    return f"**{body['subject']}{where}**{safe} · {made} · {on}, Python {versions['python']}"
+    runs = f"Python {versions['python']}, core: {versions.get('core', PURE)}"
+    return f"**{body['subject']}{where}**{safe} · {made} · {on}, {runs}"
 
 
 def write(source: Path, docs: Path, *, plots: bool = True) -> list[Path]:

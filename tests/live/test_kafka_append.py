@@ -90,7 +90,7 @@ async def test_what_is_no_record_is_refused_and_the_others_go_in(kafka_log: Kafk
     strange = [
         NewRecord(topic, b"k", "text", (), 0),  # type: ignore[arg-type]
         NewRecord(topic, "text", b"v", (), 0),  # type: ignore[arg-type]
-        NewRecord(topic, b"k", b"v", (("h", "text"),), 0),  # type: ignore[arg-type]
+        NewRecord(topic, b"k", b"v", (("h", "text"),), 0),
         NewRecord(topic, b"k", b"v", ((b"h", b"v"),), 0),  # type: ignore[arg-type]
         NewRecord(topic, b"k", b"v", (5,), 0),  # type: ignore[arg-type]
     ]

@@ -189,7 +189,8 @@ def _fold(stage: Stage, published: Published) -> Iterator[str]:
 
 
 def _kind(record: StoredRecord) -> str:
-    return dict(plain_headers(record.headers)).get("ce_meshkind", b"?").decode()
+    headers: dict[str, bytes] = dict(plain_headers(record.headers))
+    return headers.get("ce_meshkind", b"?").decode()
 
 
 def _taken(stage: Stage, record: NewRecord) -> NewRecord:
@@ -267,7 +268,7 @@ def _committed_work(stage: Stage, published: Published) -> Iterator[str]:
         for record, moment in zip(partition.records, partition.moments, strict=True):
             headers = dict(record.headers)
             origin = tuple(headers.get(f"__dlq.errors.{part}", b"") for part in ("topic", "partition", "offset"))
-            dead.setdefault(origin, moment)  # type: ignore[arg-type]
+            dead.setdefault(origin, moment)
             refused = headers.get("ce_meshtask")
             if refused is not None:
                 answers.setdefault((refused.decode(), int(headers.get("mesh-attempt", b"1"))), moment)

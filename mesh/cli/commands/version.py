@@ -1,10 +1,11 @@
-"""`mesh version`: the versions of the mesh, of Python and of the libraries."""
+"""`mesh version`: the versions of the mesh, of Python and of the libraries, and the form of the core."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
 from mesh.cli.framework.options import command, verb
 from mesh.cli.framework.session import Session
+from mesh.core.state.form import form
 
 app = verb()
 LIBRARIES = ("aiokafka", "redis", "pydantic", "orjson", "typer", "rich")
@@ -22,10 +23,10 @@ def text() -> str:
 
 @command(app, "version", example="mesh version --json")
 def show(session: Session) -> None:
-    """Show the version of the mesh, of Python and of the libraries."""
+    """Show the version of the mesh, of Python and of the libraries, and whether the core is compiled."""
     used = {name: _version(name) for name in LIBRARIES}
-    session.output.emit({"mesh": number(), "python": platform.python_version(), "libraries": used})
-    session.output.print(text())
+    session.output.emit({"mesh": number(), "core": form(), "python": platform.python_version(), "libraries": used})
+    session.output.print(f"{text()}  core: {form()}")
     found = "  ".join(f"{name} {value}" for name, value in used.items() if value)
     session.output.print((f"Python {platform.python_version()}  {found}", "dim"))
 

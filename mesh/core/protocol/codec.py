@@ -100,7 +100,7 @@ def read_event(record: Record) -> Event | Unreadable:
                 return event
         elif len(headers) == 1 and headers[0][0] == PACKED:
             return _read_one(record, value, headers[0][1])
-    h = dict(headers)
+    h: dict[str, Any] = dict(headers)
     if value is None:
         return Unreadable("empty_value", "the record has no value; expected an event's payload")
     if PACKED in h:
@@ -141,8 +141,8 @@ def read_event(record: Record) -> Event | Unreadable:
         )
     except KeyError as missing:
         return Unreadable("missing_header", f"header {missing.args[0]!r} is missing")
-    except UnicodeDecodeError as error:
-        return Unreadable("bad_header", f"a header is not UTF-8: {error.reason} at byte {error.start}")
+    except UnicodeDecodeError as bad:  # another name than below: a compiled variable has one type
+        return Unreadable("bad_header", f"a header is not UTF-8: {bad.reason} at byte {bad.start}")
     except ValueError as error:
         return Unreadable("bad_header", f"a header does not parse: {str(error)[:200]}")
     except (AttributeError, TypeError):
@@ -152,7 +152,7 @@ def read_event(record: Record) -> Event | Unreadable:
         return Unreadable("bad_header", f"header {null!r} has no value")
 
 
-def _read_one(record: Record, value: bytes, packed: bytes, headers: Headers = ()) -> Event | Unreadable:
+def _read_one(record: Record, value: bytes, packed: bytes | None, headers: Headers = ()) -> Event | Unreadable:
     """Read an event in packed form. `headers`: all of the record, if there are others."""
     if headers and (other := _other_form_in(headers)):
         return Unreadable("bad_header", f"header {other!r:.64} stands beside {PACKED!r}")
@@ -160,8 +160,8 @@ def _read_one(record: Record, value: bytes, packed: bytes, headers: Headers = ()
         return Unreadable("bad_header", f"header {PACKED!r} has no value")
     try:
         event = unpack(packed, value, record.timestamp)
-    except LaterVersion as error:
-        return Unreadable("later_version", f"header {PACKED!r}: {error}")
+    except LaterVersion as later:
+        return Unreadable("later_version", f"header {PACKED!r}: {later}")
     except ValueError as error:
         return Unreadable("bad_header", f"header {PACKED!r}: {str(error)[:200]}")
     if not event.origin:
@@ -369,7 +369,7 @@ def _repeated_attribute(headers: Headers) -> str | None:
     return next((name for n, name in enumerate(names) if name in names[:n]), None)
 
 
-def _other_form(record: Record, h: dict[str, bytes]) -> Event | Unreadable:
+def _other_form(record: Record, h: dict[str, Any]) -> Event | Unreadable:
     """Read a record that is not in binary mode: the attributes of a structured event count as headers."""
     if isinstance(record.value, UnreadValue):
         return Unreadable(record.value.code, record.value.message)

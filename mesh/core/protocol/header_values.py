@@ -1,6 +1,6 @@
 """Values of headers in plain form ⇄ parts of an event."""
 
-from typing import Final
+from typing import Any, Final
 
 from mesh.core.protocol.event import (
     FAULT_TEXT_BYTES_MAX,
@@ -33,7 +33,7 @@ def fault_headers(fault: Fault) -> Headers:
     return headers
 
 
-def expiry_of(h: dict[str, bytes], stored_ms: int) -> int:
+def expiry_of(h: dict[str, Any], stored_ms: int) -> int:
     """Read the deadline of an event that was stored at `stored_ms`. Raises ValueError."""
     if "mesh-lifetime-ms" not in h:
         return parse_time(h["ce_expirytime"].decode())
@@ -43,7 +43,7 @@ def expiry_of(h: dict[str, bytes], stored_ms: int) -> int:
     return stored_ms + int(lifetime)
 
 
-def extensions_of(h: dict[str, bytes]) -> tuple[str, ...]:
+def extensions_of(h: dict[str, Any]) -> tuple[str, ...]:
     """Read the extension attributes that the headers list. Raises KeyError for a missing one."""
     names = h[EXTENSIONS].decode().split(",")
     return tuple(text for name in names for text in (name, h[f"ce_{name}"].decode()))
@@ -57,11 +57,11 @@ def usage_of(usd: bytes | str | int, tokens: bytes | str | int) -> Usage | None:
         return None
 
 
-def fault_of(h: dict[str, bytes]) -> Fault:
+def fault_of(h: dict[str, Any]) -> Fault:
     """Read a failure. Texts that are too long are cut."""
 
     def text(name: str, bytes_max: int = FAULT_TEXT_BYTES_MAX) -> str:
-        return h.get(name, b"")[:bytes_max].decode("utf-8", "replace")
+        return str(h.get(name, b"")[:bytes_max], "utf-8", "replace")
 
     return Fault(
         text("mesh-error-code"),

@@ -5,9 +5,10 @@ Other adapters return `StoredRecord`.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple, Protocol, Self, overload
+from typing import Any, Final, NamedTuple, Protocol, Self, overload
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, Any]]
+"""Names and values. A value is bytes, or None: Kafka allows headers without a value."""
 RECORD_BYTES_MAX: Final = 1_048_576
 """Default size limit of a log for one record."""
 RECORD_BYTES_MIN: Final = 8_192

@@ -73,7 +73,7 @@ async def test_a_record_just_below_the_limit_is_packed() -> None:
 
 async def test_what_is_no_record_spoils_nothing() -> None:
     call = AppendCall(3)
-    strange = NewRecord("t", b"k", b"v", (("ok", b"v"), ("bad", 7)))  # type: ignore[arg-type]
+    strange = NewRecord("t", b"k", b"v", (("ok", b"v"), ("bad", 7)))
     lane = lane_of(call, [value(1), strange, value(1)])
     batch = lane.pack(empty, LIMIT)
     assert batch is not None

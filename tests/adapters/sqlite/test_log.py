@@ -65,7 +65,7 @@ async def test_what_is_no_record_is_refused_alone(log: SqliteLog) -> None:
     records: list[Any] = numbered("t", range(300))
     records[7] = NewRecord("t", b"k", "text", (), 0)  # type: ignore[arg-type]
     records[8] = NewRecord("t", "k", b"v")  # type: ignore[arg-type]
-    records[299] = NewRecord("t", b"k", b"v", (("h", 7),), 0)  # type: ignore[arg-type]
+    records[299] = NewRecord("t", b"k", b"v", (("h", 7),), 0)
     verdicts = await log.append(records)
     assert [index for index, v in enumerate(verdicts) if isinstance(v, Refused)] == [7, 8, 299]
     assert {v.code for v in verdicts if isinstance(v, Refused)} == {"invalid"}

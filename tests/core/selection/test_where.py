@@ -92,7 +92,7 @@ def test_the_attributes_of_an_event_and_of_its_record() -> None:
         "code": "timeout",
         "message": "too slow",
     }
-    record = StoredRecord("t", 2, 120, 1_000, b"k\xff", b"{}", [("x", b"\xff"), ("n", None)])  # type: ignore[list-item]
+    record = StoredRecord("t", 2, 120, 1_000, b"k\xff", b"{}", [("x", b"\xff"), ("n", None)])
     assert record_attributes(record, None) == {
         "topic": "t",
         "partition": 2,

@@ -72,7 +72,7 @@ def test_more_shapes_than_are_remembered_come_back() -> None:
     [
         NewRecord("t", b"k", "text"),  # type: ignore[arg-type]
         NewRecord("t", 7, b"v"),  # type: ignore[arg-type]
-        NewRecord("t", b"k", b"v", (("h", "text"),)),  # type: ignore[arg-type]
+        NewRecord("t", b"k", b"v", (("h", "text"),)),
         NewRecord("t", b"k", b"v", ((b"h", b"v"),)),  # type: ignore[arg-type]
         NewRecord("t", b"k", b"v", (("h",),)),  # type: ignore[arg-type]
         NewRecord("t", b"k", b"v", (("h\ud800", b"v"),)),
@@ -84,7 +84,7 @@ def test_what_is_no_record_is_refused(record: NewRecord) -> None:
 
 
 def test_a_header_without_value_is_kept_as_kafka_keeps_it() -> None:
-    record = NewRecord("t", b"k", b"v", (("h", None), ("i", b"")))  # type: ignore[arg-type]
+    record = NewRecord("t", b"k", b"v", (("h", None), ("i", b"")))
     assert list(decode("t", 0, 0, 0, encode([record]))[0].headers) == [("h", None), ("i", b"")]
 
 

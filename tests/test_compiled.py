@@ -1,0 +1,19 @@
+"""The list of modules to compile: pyproject.toml has it, scripts/compiled.py reads it."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mesh"]["compiled"]["modules"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_listed_module_is_one_of_the_core(name: str) -> None:
+    assert name.startswith("mesh.core.")
+    assert ROOT.joinpath(*name.split(".")).with_suffix(".py").is_file()
+
+
+def test_no_module_is_listed_twice() -> None:
+    assert len(set(MODULES)) == len(MODULES)
