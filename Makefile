@@ -7,6 +7,7 @@ CODE := mesh agents bench tests scripts/docs.py scripts/reference_pages.py scrip
 WORKERS ?= 2
 SEEDS ?= 2000
 COVERED := tests/core
+COMPARED ?= 100
 COVERAGE_MIN := 95
 VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 GATED := hop run1 run3 latency io hotkey state fold coldstart memory
@@ -17,7 +18,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar o
 # pip is silent for half a minute or says too much: one line for each package that it fetches.
 PROGRESS := | awk '/^Collecting /{printf "  %2d %s\n", ++n, $$2; fflush()} /^Installing /{if (n) print "  installing", n, "packages"; fflush()}'
 
-.PHONY: help setup demo check style lint types laws test coverage sim live chaos bench gates docs fast pure wheel release clean
+.PHONY: help setup demo check style lint types laws test coverage sim live chaos bench gates docs fast compiled pure wheel release clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -84,6 +85,13 @@ docs: .venv/.dev   ## write docs/ that are generated from the code
 fast: .venv/.dev   ## compile the hot modules in place (a minute or two; needs a C compiler)
 	@command -v cc >/dev/null || { echo "no C compiler: apt-get install gcc libc6-dev"; exit 1; }
 	$(BIN)/python scripts/compiled.py make
+
+compiled: .venv/.dev  ## the compiled core: it compiles, passes the tests of the core, and simulated worlds go as in pure form
+	trap '$(BIN)/python scripts/compiled.py remove; rm -rf .mesh/compiled' EXIT; set -e; mkdir -p .mesh/compiled; \
+	$(MAKE) pure; $(BIN)/python -m tests.sim --seeds $(COMPARED) --traces >.mesh/compiled/pure; \
+	$(MAKE) fast; $(BIN)/pytest -q -n $(WORKERS) tests/core tests/test_compiled.py; \
+	$(BIN)/python -m tests.sim --seeds $(COMPARED) --traces >.mesh/compiled/compiled; \
+	cmp .mesh/compiled/pure .mesh/compiled/compiled && echo "$(COMPARED) worlds went alike in both forms"
 
 pure: .venv/.dev   ## undo `make fast`
 	$(BIN)/python scripts/compiled.py remove

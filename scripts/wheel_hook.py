@@ -20,7 +20,7 @@ class CompiledWheel(BuildHookInterface[Any]):
 
     def dependencies(self) -> list[str]:
         """Return what the build needs besides hatchling."""
-        return ["mypy>=2.4,<3", "setuptools>=65"] if _is_wanted() else []
+        return ["mypy>=2.4,<3", "setuptools>=80,<85"] if _is_wanted() else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, if asked. An editable install is what `make fast` compiles in place."""

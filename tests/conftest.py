@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from mesh.app.compiled_core import require_fresh
+from mesh.core.errors import ConfigInvalid
 from tests import workers
 
 settings.register_profile("patient", settings(), deadline=None)
@@ -26,6 +28,14 @@ settings.load_profile("patient")
 # sends one would wait for ever. A handler of ours becomes the default again in whatever we start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure() -> None:
+    """Refuse to test compiled modules that are older than their sources."""
+    try:
+        require_fresh()
+    except ConfigInvalid as error:
+        pytest.exit(f"error: {error}", returncode=pytest.ExitCode.USAGE_ERROR)
 
 
 @pytest.hookimpl(optionalhook=True)

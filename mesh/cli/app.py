@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from mesh.app.compiled_core import require_fresh
 from mesh.cli.framework.failure import BROKEN_PIPE, INTERRUPTED, report, report_bug, report_usage
 from mesh.cli.framework.options import PANEL, PLAIN, OutputClosed
 from mesh.cli.framework.output import Output
@@ -151,6 +152,7 @@ def _execute(arguments: Sequence[str]) -> int:
     verbosity = sum(a.count("v") for a in arguments if a.strip("v") == "-") + arguments.count("--verbose")
     output = Output(json="--json" in arguments, verbosity=verbosity, colour="--no-color" not in arguments)
     try:
+        require_fresh()
         _require_text(arguments)
         return int(get_command(app).main(list(arguments), prog_name="mesh", standalone_mode=False) or 0)
     except typer.TyperException as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.forms_of_core import pure_only
 from tests.sim.faults import _after_steps
 from tests.sim.plan import plan_of
 from tests.sim.planted import PLANTED
@@ -87,6 +88,7 @@ def test_nothing_that_is_simulated_asks_the_machine_for_time_or_chance() -> None
     assert set(found) <= HARMLESS, "ask the Clock, or asyncio.get_running_loop().time()"
 
 
+@pure_only
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_bug_is_found(name: str) -> None:
     planted = PLANTED[name]

@@ -113,6 +113,8 @@ class Partition:
         self.breakers = {}
         self.at_ms = 0
         self.ahead_ms = 0
+        self.ended_offsets_max = ENDED_OFFSETS_MAX
+        """Offsets for which a run that ended is remembered; tests set a smaller number."""
         self._ended_order: deque[tuple[int, str]] = deque()
         """Offset and id of runs that ended, in order. Entries of runs forgotten or ended again since are ignored."""
         self.touched: dict[str, int] | None = None
@@ -257,8 +259,8 @@ class Partition:
         kept = run if run.refused or run.trouble.dead else None
         self.ended.warm[run.id] = Ended(run.ending, run.requests, offset, kept, self.at_ms)
         self._ended_order.append((offset, run.id))
-        if offset - ENDED_OFFSETS_MAX > self.forgotten:
-            self._forget(offset - ENDED_OFFSETS_MAX)
+        if offset - self.ended_offsets_max > self.forgotten:
+            self._forget(offset - self.ended_offsets_max)
 
     def _forget(self, before: int) -> None:
         """Forget the runs that ended before this offset."""

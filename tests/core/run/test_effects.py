@@ -7,12 +7,12 @@ import pytest
 
 from mesh.core.run import effects
 from mesh.core.run.effects import Adopt, BreakerTransition, Effect, Note, Schedule
-from mesh.core.state.form import COMPILED, form
 from tests.builders import topology
+from tests.forms_of_core import pure_only
 from tests.playbook import Playbook, due, failed, requested, succeeded
 
 
-@pytest.mark.skipif(form() == COMPILED, reason="mypyc drops docstrings and slots")
+@pure_only
 @pytest.mark.parametrize("kind", get_args(Effect), ids=lambda kind: kind.__name__)
 def test_every_effect_is_a_documented_value(kind: type) -> None:
     assert is_dataclass(kind)

@@ -132,6 +132,7 @@ def test_a_piece_says_what_has_become_of_each_run() -> None:
 def test_everything_that_a_partition_remembers_is_in_it() -> None:
     state = partition_with(1)
     configured = {"topology", "topologies", "number", "partitions", "_ended_order", "touched", "unknown", "kept_ms"}
+    configured |= {"ended_offsets_max"}
     assert attributes(state).keys() - configured == {"runs", "ended", *FACTS}
 
 

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from mesh.core.protocol.event import NO_USAGE, Event, Fault, Part
 from mesh.core.protocol.record import StoredRecord
 from mesh.core.run.effects import Effect, PublishTask
-from mesh.core.state import partition_state
 from mesh.core.state.checkpoint import CHUNK_ROWS, CheckpointLoader, CommitNote, Extent, Snapshot
 from mesh.core.state.compaction import PIECES_MAX, RECORDS_FREE, Piece, extend_chain
-from mesh.core.state.partition_state import Partition
+from mesh.core.state.partition_state import ENDED_OFFSETS_MAX, Partition
 from mesh.core.state.row_codec import current_codec
 from mesh.core.task.result import failure_event, success_event
 from mesh.core.topology.model import Retry, Topology
@@ -30,6 +29,7 @@ class Paper:
     """Pieces on a log that only grows, and the chain that stands: (place, chunks) and what a keeper knows of them."""
 
     topology: Topology
+    window: int = ENDED_OFFSETS_MAX
     chunks: dict[Extent, list[bytes]] = field(default_factory=dict)
     chain: list[Piece] = field(default_factory=list)
     offset: int = 0
@@ -61,21 +61,23 @@ class Paper:
         known = [Piece(one.place, *stored) for one, stored in zip(self.chain, loading.pieces, strict=True)]
         assert [(one.rows, set(one.ids)) for one in known] == [(one.rows, set(one.ids)) for one in self.chain]
         self.chain = known
-        state = loading.partition(self.topology)
-        state.touched = {}
-        return state
+        return tracked(loading.partition(self.topology), self.window)
 
 
-def fresh(mesh: Topology) -> Partition:
-    state = Partition(mesh, number=0, partitions=1)
-    state.touched = {}
+def tracked(state: Partition, window: int) -> Partition:
+    """Let changes be tracked, and runs that ended be remembered for so many offsets."""
+    state.touched, state.ended_offsets_max = {}, window
     return state
 
 
-def busy(seed: int, records: int, runs: int) -> list[StoredRecord]:
+def fresh(mesh: Topology, window: int = ENDED_OFFSETS_MAX) -> Partition:
+    return tracked(Partition(mesh, number=0, partitions=1), window)
+
+
+def busy(seed: int, records: int, runs: int, window: int) -> list[StoredRecord]:
     """An inbox of many runs, of which some fail and are redriven, are cancelled, are asked for again later."""
     random, inbox = Random(seed), []
-    state, tasks, of, offset = fresh(DESK), list[Event](), dict[str, str](), 0
+    state, tasks, of, offset = fresh(DESK, window), list[Event](), dict[str, str](), 0
     for n in range(records):
         offset += random.choice((1, 1, 1, 7))
         run_id = f"run-{random.randrange(runs)}"
@@ -103,9 +105,11 @@ def busy(seed: int, records: int, runs: int) -> list[StoredRecord]:
     return inbox
 
 
-def stopping(inbox: list[StoredRecord], mesh: Topology, random: Random, often: float) -> tuple[Partition, Paper, bool]:
+def stopping(
+    inbox: list[StoredRecord], mesh: Topology, random: Random, often: float, window: int = ENDED_OFFSETS_MAX
+) -> tuple[Partition, Paper, bool]:
     """Fold with pieces at random points, some of them lost, and begin again from what stands; compare all the way."""
-    whole, state, paper = fresh(mesh), fresh(mesh), Paper(mesh)
+    whole, state, paper = fresh(mesh, window), fresh(mesh, window), Paper(mesh, window)
     paper.write(state)
     cold = False
     effects: list[list[Effect]] = []
@@ -118,7 +122,7 @@ def stopping(inbox: list[StoredRecord], mesh: Topology, random: Random, often: f
         done += 1
         if random.random() < often:
             paper.write(state, quick=random.random() < 0.5, lost=random.random() < 0.2)
-            assert content(paper.load()) == content(upto(inbox, mesh, paper.offset))
+            assert content(paper.load()) == content(upto(inbox, mesh, paper.offset, window))
         if random.random() < often / 2:
             state = paper.load()
             cold = cold or bool(state.runs.cold)
@@ -130,9 +134,9 @@ def stopping(inbox: list[StoredRecord], mesh: Topology, random: Random, often: f
     return state, paper, cold
 
 
-def upto(inbox: list[StoredRecord], mesh: Topology, offset: int) -> Partition:
+def upto(inbox: list[StoredRecord], mesh: Topology, offset: int, window: int) -> Partition:
     """Return the state of an uninterrupted fold at this offset."""
-    state = fresh(mesh)
+    state = fresh(mesh, window)
     for stored in inbox:
         if stored.offset < offset:
             state.step(stored)
@@ -149,18 +153,14 @@ def test_any_run_goes_on_from_any_chain_as_if_it_had_never_been_written(seed: in
 
 @pytest.mark.parametrize("window", [3, 20, 100_000])
 @pytest.mark.parametrize("seed", range(8))
-def test_many_runs_go_on_so_whatever_is_forgotten_meanwhile(
-    seed: int, window: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(partition_state, "ENDED_OFFSETS_MAX", window)
-    _, paper, cold = stopping(busy(seed, 120, 40), DESK, Random(seed), 0.25)
+def test_many_runs_go_on_so_whatever_is_forgotten_meanwhile(seed: int, window: int) -> None:
+    _, paper, cold = stopping(busy(seed, 120, 40, window), DESK, Random(seed), 0.25, window)
     assert cold, "some runs came back as rows"
     assert max(paper.lengths) > 1, "there were chains"
 
 
-def test_a_run_that_was_forgotten_is_not_found_again_in_an_old_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition_state, "ENDED_OFFSETS_MAX", 5)
-    state, paper = fresh(DESK), Paper(DESK)
+def test_a_run_that_was_forgotten_is_not_found_again_in_an_old_piece() -> None:
+    state, paper = fresh(DESK, window=5), Paper(DESK, window=5)
     for n in range(40):
         state.step(record(event(id=f"r{n}", run_id=f"run-{n}"), n))
     paper.write(state)

@@ -28,6 +28,7 @@ from mesh.core.run.state import (
 from mesh.core.topology.model import Limits, Topology
 from mesh.core.verification.ending_invariants import EndingInvariants
 from tests.builders import agent, event, run, topology
+from tests.forms_of_core import pure_only
 from tests.playbook import Playbook, requested, succeeded
 
 
@@ -236,6 +237,7 @@ def test_events_below_a_fan_out_that_two_joins_refused_are_named_as_often_as_the
     assert found(7, fact("j", 1), fact("k", 2)) == ["I20"], "`j` took the second one"
 
 
+@pure_only
 def test_the_decision_that_takes_an_input_above_a_fan_out_for_used_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def endings() -> list[str]:
         play = Playbook(PAIR).let(requested(), succeeded("a", "x"))
