@@ -78,10 +78,7 @@ class Settings(BaseModel):
         10_000, ge=0, le=INTEGER_MAX, description="how long a stopping process waits for running tasks"
     )
     cancel_grace_ms: int = Field(
-        2_000,
-        ge=0,
-        le=INTEGER_MAX,
-        description="an agent that has not ended this long after its cancellation is abandoned",
+        2_000, ge=0, le=INTEGER_MAX, description="an agent that runs this long after its cancellation is abandoned"
     )
     strays_max: int = Field(
         32,
@@ -95,6 +92,7 @@ class Settings(BaseModel):
         le=INTEGER_MAX,
         description="a worker process whose agents block it for this long ends with code 7",
     )
+    http: str = Field("", description="PORT or HOST:PORT of /metrics, /healthz and /readyz; unset: none")
     run_index: str = Field("", description="folder of the index of runs, or off; unset: beside the embedded file")
     poll_records_max: int = Field(500, gt=0, le=100_000, description="records of one poll")
     record_bytes_max: int = Field(

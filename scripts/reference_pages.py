@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any, Final
@@ -21,6 +21,7 @@ from mesh.core import errors
 from mesh.core.expression import condition, grammar
 from mesh.core.metrics.definitions import DEFINITIONS
 from mesh.core.metrics.histogram import RELATIVE_ERROR
+from mesh.core.metrics.instruments import INSTRUMENTS, LABELS
 from mesh.core.metrics.measurements import KEPT_MS_MAX
 from mesh.core.reason_codes import CALLER, COUNTED, DEAD, OUTCOME, REASONS
 from mesh.core.topology.loader import AGENT_WORDS_LATER, ON_WORDS_LATER
@@ -162,11 +163,19 @@ def metrics() -> str:
     numbers = [(f"`{n}`", d.meaning, d.formula, d.unit, d.source, d.healthy or "–") for n, d in DEFINITIONS.items()]
     return page(
         "metrics",
+        instruments=table(("metric", "type", "labels", "meaning", "counted by"), _instruments()),
+        labels=table(("label", "values"), [(f"`{name}`", values) for name, values in LABELS.items()]),
         gauges=table(("gauge", "unit", "meaning"), rows),
         numbers=table(("number", "meaning", "formula", "unit", "source", "healthy"), numbers),
         kept=KEPT_MS_MAX // 1_000,
         error=round(RELATIVE_ERROR * 100),
     )
+
+
+def _instruments() -> Iterator[tuple[str, ...]]:
+    for name, each in INSTRUMENTS.items():
+        labels = ", ".join(f"`{label}`" for label in each.labels)
+        yield f"`{name}`", each.kind, labels, each.meaning, each.service or "every process"
 
 
 def reason_codes() -> str:

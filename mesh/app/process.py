@@ -22,6 +22,7 @@ from mesh.core.topology.model import Topology
 from mesh.runtime.board_changelog import is_mirrored
 from mesh.runtime.board_maintenance import BoardMaintainer
 from mesh.runtime.execution.isolation import ChildProcesses, IsolatedProcesses
+from mesh.runtime.loop import Holding
 from mesh.runtime.topology_store import TopologyStore
 from mesh.services.intake import Intake
 from mesh.services.monitor import Monitor
@@ -90,6 +91,9 @@ class Process:
                 self.board_maintainer = BoardMaintainer(log, board, topology, clock)
         self._topologies = TopologyStore(log, topology, clock)
         self._stop = asyncio.Event()
+        self.services = frozenset(services)
+        self.ended: set[str] = set()
+        """Services that have ended although the process goes on."""
 
     def stop(self) -> None:
         """Ask every service to drain and end; `run` then returns."""
@@ -112,7 +116,7 @@ class Process:
             if self.worker is not None:
                 group.create_task(self._work(self.worker, spent), name="worker")
             if self.monitor is not None:
-                group.create_task(_observe(self.monitor, self._stop), name="monitor")
+                group.create_task(self._observe(self.monitor), name="monitor")
             watching = group.create_task(SkewWatch(self.log, self._clock).run(), name="watch the clock")
             await self._stop.wait()
             watching.cancel()
@@ -125,6 +129,27 @@ class Process:
         except WorkerSpent as error:
             spent.append(error)
             self.stop()
+
+    async def _observe(self, monitor: Monitor) -> None:
+        """Run a monitor. Its end is logged, whatever the reason: delivery goes on without it."""
+        try:
+            await monitor.run(self._stop)
+        except Exception as error:  # noqa: BLE001  # a defect of the monitor must not end agents
+            self.ended.add("monitor")
+            reason = f"{type(error).__name__}: {error}"
+            _log.error("the monitor has ended; delivery goes on without it", reason=reason)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the process was asked to end."""
+        return self._stop.is_set()
+
+    def holdings(self) -> list[Holding]:
+        """Return what the services hold, one entry for each of their groups."""
+        found = [] if self.worker is None else [each.partitions.holding for each in self.worker.consumers.values()]
+        own = (self.orchestrator, self.intake, self.monitor)
+        found += [holding for each in own if each is not None and (holding := each.holding) is not None]
+        return found
 
     @property
     def abandoned_calls(self) -> int:
@@ -158,14 +183,6 @@ async def _run_service(run: Callable[[asyncio.Event], Awaitable[None]], stop: as
             f"the {name} was cancelled by code inside it",
             remedy="Start the process again; nothing is lost. The traceback shows the cancelled code",
         ) from error
-
-
-async def _observe(monitor: Monitor, stop: asyncio.Event) -> None:
-    """Run a monitor. Its end is logged, whatever the reason: delivery goes on without it."""
-    try:
-        await monitor.run(stop)
-    except Exception as error:  # noqa: BLE001  # a defect of the monitor must not end agents
-        _log.error("the monitor has ended; delivery goes on without it", reason=f"{type(error).__name__}: {error}")
 
 
 def tune_garbage_collector() -> None:

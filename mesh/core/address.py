@@ -2,8 +2,30 @@
 
 import re
 
+from mesh.core.errors import InvalidInput
+
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]?#]+)(?::(\d{1,5}))?", re.ASCII)
 PORT_MAX = 65_535
+LOCALHOST = "127.0.0.1"
+_HTTP = re.compile(r"(?:(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]?#]+):)?(?P<port>\d{1,5})", re.ASCII)
+
+
+def http_address(text: str) -> tuple[str, int]:
+    """Return host and port of `PORT` or `HOST:PORT`. Port 0 is any free one. Raises InvalidInput.
+
+    Without a host it is this machine alone: what a process shows is not meant for strangers.
+    """
+    found = _HTTP.fullmatch(text)
+    if found is None or int(found["port"]) > PORT_MAX:
+        raise InvalidInput(
+            "this is no address to listen on",
+            code="bad_value",
+            where="setting 'http'",
+            expected=f"PORT or HOST:PORT, with a port from 0 to {PORT_MAX}",
+            got=repr(text),
+            remedy="Write --http 9464, or --http 0.0.0.0:9464 for other machines",
+        )
+    return (found["host"] or LOCALHOST).strip("[]"), int(found["port"])
 
 
 def brokers_flaw(text: str) -> str:

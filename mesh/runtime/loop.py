@@ -10,7 +10,7 @@ A record that the log refuses is replaced by one that says so (`core.publishing.
 import asyncio
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mesh.adapters.diagnostics import diagnostics
 from mesh.adapters.ports import REVOKE_MS_MAX, SESSION_TIMEOUT_MS, Commit, Log, Member, Refused
@@ -26,6 +26,14 @@ APPENDS_MAX = 4
 STOP_MS_MAX = 5_000
 """Time in which a process that was asked to stop may write checkpoints."""
 _log = diagnostics("loop")
+
+
+class Holding(NamedTuple):
+    """The partitions that a member of a group works on. `settled`: it has joined and restored all it was assigned."""
+
+    group: str
+    partitions: int
+    settled: bool
 
 
 class Stage(Protocol):
@@ -116,6 +124,11 @@ class Loop:
         self._joined: asyncio.Future[Member] | None = None
         self.ready = asyncio.Event()
         """Set once every assigned partition is live, at least once."""
+
+    @property
+    def holding(self) -> Holding:
+        """The partitions of this member that are live."""
+        return Holding(self._group, len(self._live), self.ready.is_set() and not self._restoring)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Raises the error that made further work impossible; the caller may restart."""

@@ -19,7 +19,7 @@ from mesh.core.publishing.effect_records import dead_letter, inbox_record
 from mesh.core.publishing.request_rejection import rejection_record
 from mesh.core.run.dead_letter import dead_record
 from mesh.core.topology.model import Topology
-from mesh.runtime.loop import Loop
+from mesh.runtime.loop import Holding, Loop
 from mesh.runtime.topology_store import TopologyStore
 
 
@@ -38,6 +38,8 @@ class Intake:
         self._topology, self._log = topology, LimitedLog("intake")
         self._topologies = TopologyStore(log, topology, clock)
         self._topics = [rule.name for rule in topology.topics.values() if rule.ingress]
+        self.accepted = 0
+        """Number of requests that were admitted since the start of this process."""
         self.rejected: Counter[str] = Counter()
         """Number of refused requests by reason code since the start of this process."""
         self._loop = Loop(
@@ -50,6 +52,11 @@ class Intake:
             session_timeout_ms=session_timeout_ms,
         )
         self.ready = self._loop.ready
+
+    @property
+    def holding(self) -> Holding | None:
+        """The partitions of ingress topics that are read here; None: there is no ingress topic."""
+        return self._loop.holding if self._topics else None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set."""
@@ -85,6 +92,7 @@ class Intake:
         """Return the records that follow from a record of an ingress topic and its admission."""
         if isinstance(request, Event):
             request.at_ms = record.timestamp
+            self.accepted += 1
             return [inbox_record(request, self._topology)]
         self.rejected[request.code] += 1
         letter = dead_letter(dead_record(record, request.code, request.message), self._topology)

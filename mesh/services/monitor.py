@@ -23,7 +23,7 @@ from mesh.core.protocol.record import NewRecord, Record, TopicPartition
 from mesh.core.run.control import NOTHING, control_record, fold_control
 from mesh.core.topology.model import Topology
 from mesh.runtime.log_reader import read_records
-from mesh.runtime.loop import Loop
+from mesh.runtime.loop import Holding, Loop
 
 PUBLISH_EVERY_MS = 500
 """How often windows that have ended are published."""
@@ -64,6 +64,11 @@ class Monitor:
         self.ready = asyncio.Event()
         """Set when the monitor reads from all its partitions."""
 
+    @property
+    def holding(self) -> Holding:
+        """The partitions that are counted here."""
+        return Holding(self._topology.group("monitor"), len(self._parts), self.ready.is_set())
+
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. An error of the log, such as a missing topic, is logged; then it begins again."""
         try:
@@ -71,6 +76,7 @@ class Monitor:
                 try:
                     await self._run_once(stop)
                 except MeshError as error:
+                    self.ready.clear()
                     self._diagnostics.warning("the monitor begins again", (type(error).__name__,), reason=str(error))
                     await self._pause(stop)
         finally:

@@ -28,7 +28,7 @@ from mesh.core.topology.partition_counts import find_mismatches, remedies_for
 from mesh.runtime.checkpoint_manager import COSTS, CheckpointManager, Costs
 from mesh.runtime.control_relay import ControlRelay
 from mesh.runtime.decision_log import DecisionLog
-from mesh.runtime.loop import Loop, append_all
+from mesh.runtime.loop import Holding, Loop, append_all
 from mesh.runtime.unserved_tasks import GRACE_MS, UnservedTasks
 
 TIMER_IDLE_MS = 1_000
@@ -77,6 +77,10 @@ class Orchestrator:
         )
         self.notes: Counter[str] = Counter()
         """Number of drops by reason code since the start of this process."""
+        self.endings: Counter[str] = Counter()
+        """Number of runs that ended, by ending, since the start of this process."""
+        self.letters: Counter[tuple[str, str]] = Counter()
+        """Number of dead letters by agent and reason code since the start of this process."""
         self._loop = Loop(
             log,
             self,
@@ -88,6 +92,16 @@ class Orchestrator:
             session_timeout_ms=session_timeout_ms,
         )
         self.ready = self._loop.ready
+
+    @property
+    def holding(self) -> Holding:
+        """The partitions of the inbox that are decided here."""
+        return self._loop.holding
+
+    @property
+    def open_runs(self) -> int:
+        """Number of runs of these partitions that have not ended."""
+        return sum(len(state.runs) for state in self._states.values())
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Raises TopicsInvalid when the inbox is not as it was created."""
@@ -151,8 +165,11 @@ class Orchestrator:
                 else:
                     out.append(record_of(effect, topology))
                     if isinstance(effect, Finish):
+                        self.endings[effect.run.ending] += 1
                         out += ending_records(effect.run, topology)
                     elif isinstance(effect, DeadLetter | BreakerTransition):
+                        if isinstance(effect, DeadLetter):
+                            self.letters[effect.agent, effect.code] += 1
                         self._decisions.effect(effect)
                         out += late_rejections(effect, state, topology)
         if state.control is not control:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from mesh.core.address import brokers_flaw, redis_flaw
+from mesh.core.address import brokers_flaw, http_address, redis_flaw
+from mesh.core.errors import InvalidInput
 
 
 @pytest.mark.parametrize("text", ["h", "h:1", "h:65535", "a-b.c:9092,d:9093", "127.0.0.1:9092", "[::1]:9092", "[::1]"])
@@ -52,3 +53,23 @@ def test_an_address_of_redis(url: str) -> None:
 )
 def test_no_address_of_redis(url: str, flaw: str) -> None:
     assert flaw in redis_flaw(url)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("9464", "127.0.0.1", 9464),
+        ("0", "127.0.0.1", 0),
+        ("0.0.0.0:9464", "0.0.0.0", 9464),
+        ("[::]:9464", "::", 9464),
+        ("mesh.internal:65535", "mesh.internal", 65535),
+    ],
+)
+def test_an_address_to_listen_on(text: str, host: str, port: int) -> None:
+    assert http_address(text) == (host, port)
+
+
+@pytest.mark.parametrize("text", ["", "http", "65536", "host:", ":9464", "http://host:1", "host:1/x", "-1", "9464 "])
+def test_no_address_to_listen_on(text: str) -> None:
+    with pytest.raises(InvalidInput, match="PORT or HOST:PORT"):
+        http_address(text)

@@ -15,7 +15,9 @@ from mesh.cli.framework.logs import Reporter, configure
 from mesh.cli.framework.options import command, verb
 from mesh.cli.framework.session import Session
 from mesh.cli.framework.signals import Stop
+from mesh.cli.framework.text import relocated
 from mesh.cli.supervision.host import Host, Plan
+from mesh.core.address import http_address
 from mesh.core.errors import InvalidInput, MeshError, TopologyInvalid, leaf_errors
 from mesh.core.suggest import did_you_mean
 
@@ -44,6 +46,9 @@ async def up(
         list[str] | None,
         typer.Option(metavar="NAME", autocompletion=agent_names, help="agents of the worker; default: all"),
     ] = None,
+    http: Annotated[
+        str | None, typer.Option(metavar="[HOST:]PORT", help="serve /metrics, /healthz and /readyz there")
+    ] = None,
     create_topics: Annotated[bool, typer.Option("--create-topics", help="on Kafka: create missing topics")] = False,
     child: Annotated[int | None, typer.Option("--child", hidden=True, help="file for the ready signal")] = None,
 ) -> int:
@@ -54,6 +59,9 @@ async def up(
 
     Missing topics are created on the embedded file; on Kafka only with --create-topics. While the log is unreachable,
     the services wait for it.
+
+    --http serves metrics for Prometheus (/metrics), whether the process is alive (/healthz) and whether it does its
+    work (/readyz), on this machine alone unless a HOST is named. Worker process N of --workers has the port plus N.
 
     --autoscale takes names of KEDA: min, max, cooldownPeriod (default 30s) and pollingInterval (default 1s).
     lagThreshold is the number of waiting tasks of an agent for each worker; default: its lanes. ageThreshold is the age
@@ -68,7 +76,8 @@ async def up(
     reporter = Reporter(session.output)
     _warn_about_file_limit(reporter, len(session.topology.agents))
     with Stop(reporter.info if child is None else _ignore_drain) as stop:
-        host = Host(session, reporter, stop, Plan(chosen, agents, workers or 1, rule, create_topics, child, folder))
+        plan = Plan(chosen, agents, workers or 1, rule, create_topics, child, _http(session, http), folder)
+        host = Host(session, reporter, stop, plan)
         try:
             await host.run()
             code = stop.code
@@ -122,6 +131,18 @@ def _choose(services: list[str], *, alerts: bool) -> tuple[str, ...]:
         return ORDER
     wanted = services or ORDER[: len(ORDER) if alerts else -1]
     return tuple(name for name in ORDER if name in wanted)
+
+
+def _http(session: Session, option: str | None) -> tuple[str, int] | None:
+    text = session.settings.http if option is None else option
+    if not text:
+        return None
+    try:
+        return http_address(text)
+    except InvalidInput as error:
+        if option is None:
+            raise
+        raise relocated(error, "--http", "usage") from error
 
 
 def _rule(session: Session, text: str, workers: int | None, services: tuple[str, ...]) -> "ScalingRule":

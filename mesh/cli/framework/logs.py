@@ -13,7 +13,12 @@ from mesh.core.redaction import mask_value
 if TYPE_CHECKING:
     from structlog.typing import EventDict
 
-LIBRARY_LEVELS = {"aiokafka": logging.CRITICAL, "redis": logging.CRITICAL, "asyncio": logging.ERROR}
+LIBRARY_LEVELS = {
+    "aiokafka": logging.CRITICAL,
+    "redis": logging.CRITICAL,
+    "asyncio": logging.ERROR,
+    "uvicorn": logging.ERROR,
+}
 """The mesh reports these errors itself; the libraries would repeat them. -v shows them, -vv all that the
 libraries log."""
 TASK_LOGGER = "mesh.tasks"

@@ -20,6 +20,7 @@ from mesh.runtime.execution.loop_guard import GuardedLoop
 
 if TYPE_CHECKING:
     from mesh.adapters.ports import Board, Log
+    from mesh.app.endpoints import Endpoints, Missing
     from mesh.app.process import Process
     from mesh.cli.supervision.worker_processes import Children
     from mesh.core.scaling.policy import ScalingRule
@@ -39,6 +40,8 @@ class Plan(NamedTuple):
     create_topics: bool = False
     ready_file: int | None = None
     """In a child process: the file descriptor for the ready signal."""
+    http: tuple[str, int] | None = None
+    """Host and port of metrics and health; a child adds its number to the port. None: they are not served."""
     folder: str = "."
     """The working directory before any module of an agent was imported."""
 
@@ -68,6 +71,10 @@ class Host:
         """The changes of topics.yaml for open runs were reported."""
         self._services_ready = asyncio.Event()
         """Set once the services of this process are ready."""
+        self._children: Children | None = None
+        self._endpoints: Endpoints | None = None
+        self._address = ""
+        """Where metrics and health are served."""
 
     @property
     def abandoned_calls(self) -> int:
@@ -79,13 +86,34 @@ class Host:
         loop = asyncio.get_running_loop()
         if isinstance(loop, GuardedLoop):
             loop.report = self._reporter.warning
-        if self._plan.ready_file is not None:
-            asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._stop_with_parent)
-        else:
-            self._announce()
-        if await self._retry_while_unreachable(self._check_topics):
-            async with _spans() if "worker" in self._services else nullcontext():
-                await self._serve()
+        async with AsyncExitStack() as exits:
+            if self._plan.http is not None:
+                await self._open_http(*self._plan.http, exits)
+            if self._plan.ready_file is not None:
+                asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._stop_with_parent)
+            else:
+                self._announce()
+            if await self._retry_while_unreachable(self._check_topics):
+                async with _spans() if "worker" in self._services else nullcontext():
+                    await self._serve()
+
+    async def _open_http(self, host: str, port: int, exits: AsyncExitStack) -> None:
+        from mesh.adapters.exposition.http_server import listen, served
+        from mesh.app.endpoints import Endpoints
+
+        opened = listen(host, port)
+        self._endpoints = Endpoints(self._session.topology, self._missing_children)
+        self._address = f"{f'[{host}]' if ':' in host else host}:{opened.getsockname()[1]}"
+        await exits.enter_async_context(served(opened, self._endpoints.answers))
+
+    def _missing_children(self) -> "list[Missing]":
+        from mesh.app.endpoints import Missing
+
+        children = self._children
+        if not self._workers or (children is not None and children.settled):
+            return []
+        wanted = self._workers if children is None else children.number
+        return [Missing("workers", f"not all worker processes are ready; wanted: {wanted}")]
 
     async def _serve(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -112,6 +140,8 @@ class Host:
                     raise
                 if self._embedded and not self._services_ready.is_set():
                     raise  # waiting does not help a file that cannot be opened
+                if self._endpoints is not None:
+                    self._endpoints.process, self._endpoints.reason = None, str(found[0])
                 backoff_s = 1.0 if works.is_set() else backoff_s
                 self._reporter.warning(f"{found[0]}; tried again in {backoff_s:g} s", again_in_s=backoff_s)
                 await self._stop.within(backoff_s)
@@ -160,6 +190,8 @@ class Host:
                 name=self._name,
                 after_outage=self._services_ready.is_set(),
             )
+            if self._endpoints is not None:
+                self._endpoints.process, self._endpoints.board = process, board
             async with asyncio.TaskGroup() as group:
                 stopping = group.create_task(self._forward_stop(process))
                 reporting = group.create_task(self._report_process_ready(process, works))
@@ -203,13 +235,14 @@ class Host:
         arguments += ["--verbose"] * common.verbose + ["--quiet"] * common.quiet + ["--no-color"] * common.no_color
         # In the environment, since other users can read command lines, and a board's address may hold a password.
         environ = {"MESH_LOG": settings.log, "MESH_BOARD": settings.board, "MESH_TOPOLOGY": settings.topology}
-        children = Children(
+        self._children = children = Children(
             self._reporter,
             arguments,
             environ,
             number=self._workers,
             drain_timeout_ms=settings.drain_timeout_ms,
             folder=self._plan.folder,
+            http=self._plan.http,
         )
         self._stop.last_acts.append(children.kill)
         async with asyncio.TaskGroup() as group:
@@ -232,12 +265,15 @@ class Host:
         settings, topology, output = self._session.settings, self._session.topology, self._session.output
         board = short(settings.board) if settings.board else "in the same file"
         if not output.err_is_terminal:
+            facts = {"services": self._plan.services, "log": short(settings.log), "board": board}
             self._reporter.info(
-                "starting", mesh=topology.name, services=self._plan.services, log=short(settings.log), board=board
+                "starting", mesh=topology.name, **facts, **({"http": self._address} if self._address else {})
             )
             return
         output.note(("mesh ", "bold"), (topology.name, "bold"), f"  {', '.join(self._plan.services)}")
         output.note(("  log      ", "dim"), short(settings.log))
+        if self._address:
+            output.note(("  http     ", "dim"), f"{self._address}  /metrics /healthz /readyz")
         if "worker" in self._plan.services:
             output.note(("  board    ", "dim"), board)
             many = f" in {self._workers} processes" if self._workers else ""
@@ -250,7 +286,8 @@ class Host:
             os.write(self._plan.ready_file, b"1")
             return
         output = self._session.output
-        output.emit({"event": "ready", "services": list(self._plan.services), "pids": pids})
+        http = {"http": self._address} if self._address else {}
+        output.emit({"event": "ready", "services": list(self._plan.services), "pids": pids, **http})
         spent = (time.monotonic() - self._began) * 1_000
         if output.err_is_terminal:
             output.note(("ready", "green"), f" in {took(spent)}", ("   Ctrl-C drains and stops", "dim"))

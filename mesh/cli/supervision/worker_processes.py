@@ -37,11 +37,13 @@ class Children:
         number: int,
         drain_timeout_ms: int,
         folder: str,
+        http: tuple[str, int] | None = None,
     ) -> None:
-        """`folder`: the working directory of the children."""
+        """`folder`: the working directory of the children. `http`: host and port of the parent's metrics; those of
+        child N have the port plus N."""
         self._reporter = reporter
         self._arguments = arguments
-        self._environ, self._folder = {**os.environ, **environ}, folder
+        self._environ, self._folder, self._http = {**os.environ, **environ}, folder, http
         self.number = number
         """The wanted number of children."""
         self._drain_s = drain_timeout_ms / 1_000 + DRAIN_EXTRA_S
@@ -116,7 +118,7 @@ class Children:
             try:
                 child = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-c", MAIN, os.pathsep.join(sys.path)),
-                    *("up", "worker", "--child", f"{ready_out}", *self._arguments),
+                    *("up", "worker", "--child", f"{ready_out}", *self._http_of(number), *self._arguments),
                     stdin=PIPE,
                     env=self._environ,
                     cwd=self._folder,
@@ -155,6 +157,13 @@ class Children:
                     await stop.wait()
             except TimeoutError:
                 backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
+
+    def _http_of(self, number: int) -> tuple[str, ...]:
+        """Return the option by which a child serves its metrics and health."""
+        if self._http is None:
+            return ()
+        host, port = self._http
+        return ("--http", f"{f'[{host}]' if ':' in host else host}:{port and port + number}")
 
     async def _watch(self, number: int, child: Process, stop: asyncio.Event) -> int:
         """Wait for the child's end. On `stop`, ask it to drain, and kill it if it does not in time."""

@@ -176,12 +176,18 @@ class Caller:
             runner.uncancel()
         if runner.cancelling():
             await self._absorb_cancellation(runner)
-        if now_ms - task.at_ms >= WAITED_MS_MIN:
-            answer.waited_ms = now_ms - task.at_ms
+        waited_ms, counts = now_ms - task.at_ms, self._counts
+        if waited_ms >= WAITED_MS_MIN:
+            answer.waited_ms = waited_ms
+        counts.waiting.add(waited_ms / 1_000)
+        counts.work.add(loop.time() - now_s)
+        if (usage := answer.usage) is not None and usage is not NO_USAGE:
+            counts.usd_micros += usage.usd_micros
+            counts.tokens += usage.tokens
         if answer.kind == SUCCEEDED:
-            self._counts.succeeded += 1
+            counts.succeeded += 1
         elif answer.fault is not None:
-            self._counts.failure(answer.fault.code)
+            counts.failure(answer.fault.code)
             self._faults.failed(task, answer.fault)
         return answer
 

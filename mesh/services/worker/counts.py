@@ -1,6 +1,11 @@
 """Results of one agent's tasks in this process, counted."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
+
+from mesh.core.metrics.durations import Durations
+
+NO_TASKS = frozenset(("usd_micros", "tokens", "work", "waiting"))
+"""Fields that count no tasks."""
 
 
 @dataclass(slots=True)
@@ -30,10 +35,18 @@ class Counts:
     """Called without the cache: the board was unavailable, or the answer too large."""
     deaths: int = 0
     """Partitions taken over from a worker that died."""
+    usd_micros: int = 0
+    tokens: int = 0
+    """Money in millionths of a dollar, and tokens, that calls reported."""
+    work: Durations = field(default_factory=Durations)
+    """Times of attempts in the function."""
+    waiting: Durations = field(default_factory=Durations)
+    """Times from the record of a task to the begin of an attempt."""
 
     def shown(self) -> dict[str, int]:
         """Return the counts that are not 0, for the log."""
-        return {name: count for name, count in asdict(self).items() if count}
+        found = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in NO_TASKS}
+        return {name: count for name, count in found.items() if count}
 
     def failure(self, kind: str) -> None:
         """Count one failure by its reason code."""

@@ -8,6 +8,7 @@ from mesh.adapters.ports import REVOKE_MS_MAX, Member
 from mesh.core.errors import Fenced
 from mesh.core.protocol.record import TopicPartition
 from mesh.core.task.poison import PoisonDetector, decode
+from mesh.runtime.loop import Holding
 from mesh.services.worker.assignment import PartitionAssignment
 from mesh.services.worker.counts import Counts
 from mesh.services.worker.environment import Environment
@@ -43,6 +44,13 @@ class Partitions:
         self._takeovers: set[asyncio.Task[None]] = set()
         self._commits, self._due = asyncio.Lock(), asyncio.Event()
         self._revoke_wait_ms = REVOKE_WAIT_MS
+
+    @property
+    def holding(self) -> Holding:
+        """The partitions of the agent's topic that are worked on here."""
+        owned = self.owned.values()
+        ready = sum(assignment.is_ready for assignment in owned)
+        return Holding(self._group, ready, self.ready.is_set() and ready == len(owned))
 
     async def join(self) -> Member:
         """Join the group. Partitions come by `assigned`, perhaps before this returns."""

@@ -5,8 +5,11 @@ import json
 import os
 import resource
 import signal
+import socket
 import time
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
@@ -114,9 +117,64 @@ def test_services_may_run_in_processes_of_their_own(project: Cli) -> None:
         assert late.code == 6  # no worker runs that agent
 
 
+def get(address: str, path: str) -> tuple[int, str]:
+    """Status and body of what a process answers."""
+    try:
+        with urlopen(f"http://{address}{path}", timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_http_shows_health_and_metrics(project: Cli) -> None:
+    with project.up("--http", "0") as running:
+        address = running.ready["http"]
+        assert get(address, "/healthz") == (200, '{"alive":true}\n')
+        status, body = get(address, "/readyz")
+        ready = json.loads(body)
+        assert (status, ready["ready"], ready["missing"]) == (200, True, [])
+        assert ready["partitions"]["mesh.orchestrator"] == 2
+        project("publish", "hello", '{"name": "pia"}', "--wait")
+        status, text = get(address, "/metrics")
+        assert status == 200
+        assert 'mesh_runs_ended_total{ending="completed"} 1.0' in text.splitlines()
+        counted = 'mesh_events_processed_total{agent="greeter",outcome="succeeded",topic="mesh.tasks.greeter"} 1.0'
+        assert counted in text.splitlines()
+        running.signal(signal.SIGTERM)
+        assert running.end().code == 143
+
+
+def test_the_address_may_be_a_setting_and_each_worker_process_has_its_own(project: Cli) -> None:
+    with project.up("--workers", "2", env={"MESH_HTTP": "0"}) as running:
+        ready = json.loads(get(running.ready["http"], "/readyz")[1])
+        assert set(ready["partitions"]) == {"mesh.orchestrator", "mesh.intake"}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with project.up("--workers", "2", "--http", f"{port}"):
+        for number in (1, 2):
+            assert "mesh.greeter" in json.loads(get(f"127.0.0.1:{port + number}", "/readyz")[1])["partitions"]
+
+
+def test_a_process_without_its_log_is_alive_and_not_ready(project: Cli) -> None:
+    with project.background(
+        "up", "--http", "0", "--log", "kafka://127.0.0.1:1", "--board", "redis://127.0.0.1:1"
+    ) as running:
+        told = json.loads(running.err_until("\n").splitlines()[0])
+        running.err_until("tried again")
+        assert get(told["http"], "/healthz")[0] == 200
+        status, body = get(told["http"], "/readyz")
+        assert status == 503
+        (missing,) = json.loads(body)["missing"]
+        assert missing["what"] == "services"
+        assert "127.0.0.1:1" in missing["reason"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
+        (("--http", "metrics"), 2, "expected PORT or HOST:PORT"),
+        (("--http", "203.0.113.1:9464"), 2, "the port cannot be opened"),
         (("workr",), 2, "Did you mean 'worker'?"),
         (("worker", "--agent", "greter"), 3, "Did you mean 'greeter'?"),
         (("--workers", "0"), 2, "--workers"),

@@ -1,0 +1,190 @@
+"""What a process answers over HTTP about itself."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import thread_time_ns
+from typing import Any
+
+import orjson
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from mesh import Payload, agent
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.exposition.http_server import Reply
+from mesh.app.endpoints import Endpoints, Missing
+from mesh.app.process import SERVICES, Process, running
+from mesh.app.wiring import open_board, open_log
+from mesh.core.metrics.instruments import INSTRUMENTS, label_values
+from mesh.core.protocol.record import NewRecord
+from mesh.core.task.agent import Agent, agent_of
+from mesh.core.topology.loader import load
+from mesh.core.topology.model import Topology
+from mesh.services.monitor import Monitor
+from mesh.settings import Settings
+
+TOPOLOGY = load("""
+mesh: {name: t, prefix: mesh, inbox: {partitions: 2}}
+topics: {asks: {ingress: ask, partitions: 1}, answers: {egress: answer, partitions: 1}}
+agents: {echo: {run: "x:y", on: ask, emits: answer, retry: {attempts: 1}}}
+""")
+
+
+class Ask(Payload, type="ask"):
+    number: int
+
+
+class Answer(Payload, type="answer"):
+    number: int
+
+
+@agent
+async def echo(ask: Ask) -> Answer:
+    if ask.number < 0:
+        raise ValueError("below zero")
+    return Answer(number=ask.number)
+
+
+@asynccontextmanager
+async def mesh(folder: Path, *services: str, topology: Topology = TOPOLOGY) -> AsyncIterator[Endpoints]:
+    """The endpoints of a mesh that runs in this process."""
+    settings = Settings(log=f"sqlite:{folder / 'mesh.db'}")
+    log = open_log(settings)
+    await log.start()
+    board = open_board(settings, topology.prefix)
+    await board.start()
+    found: dict[str, Agent] = {name: agent_of(echo) for name in topology.agents}
+    process = Process(log, topology, settings, services=services or SERVICES, agents=found, board=board)
+    endpoints = Endpoints(topology)
+    endpoints.process, endpoints.board = process, board
+    async with running(process):
+        yield endpoints
+    await board.close()
+    await log.close()
+
+
+def body(reply: Reply) -> dict[str, Any]:
+    found: dict[str, Any] = orjson.loads(reply.body)
+    return found
+
+
+async def scraped(endpoints: Endpoints) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    text = (await endpoints.metrics()).body.decode()
+    samples = [each for family in text_string_to_metric_families(text) for each in family.samples]
+    return {(each.name, tuple(sorted(each.labels.items()))): each.value for each in samples}
+
+
+async def test_before_its_services_a_process_is_alive_and_not_ready() -> None:
+    endpoints = Endpoints(TOPOLOGY)
+    assert (await endpoints.healthz()).status == 200
+    reply = await endpoints.readyz()
+    assert reply.status == 503
+    assert body(reply)["missing"] == [{"what": "services", "reason": "the services have not started yet"}]
+    assert b"mesh_build_info" in (await endpoints.metrics()).body
+
+
+async def test_a_process_that_holds_its_partitions_is_ready(tmp_path: Path) -> None:
+    async with mesh(tmp_path) as endpoints:
+        reply = await endpoints.readyz()
+        assert (reply.status, body(reply)["missing"]) == (200, [])
+        assert body(reply)["partitions"] == {"mesh.orchestrator": 2, "mesh.intake": 1, "mesh.echo": 2}
+        assert endpoints.process is not None
+        endpoints.process.stop()
+        assert body(await endpoints.readyz())["missing"][0]["reason"] == "the process drains and ends"
+
+
+async def test_a_board_and_a_log_that_do_not_answer_are_named(tmp_path: Path) -> None:
+    async with mesh(tmp_path / "a") as endpoints:
+        assert endpoints.process is not None
+        other = open_board(Settings(board="redis://127.0.0.1:1", board_timeout_ms=100), "mesh")
+        endpoints.board = other
+        reply = await endpoints.readyz()
+        assert reply.status == 503
+        (missing,) = body(reply)["missing"]
+        assert missing["what"] == "board"
+        assert "127.0.0.1:1" in missing["reason"]
+        await other.close()
+        closed = open_log(Settings(log="kafka://127.0.0.1:1"))
+        endpoints.board, endpoints.process.log = None, closed
+        assert [each["what"] for each in body(await endpoints.readyz())["missing"]] == ["log"]
+
+
+async def test_what_is_missing_outside_of_the_process_counts(tmp_path: Path) -> None:
+    async with mesh(tmp_path) as first:
+        endpoints = Endpoints(TOPOLOGY, lambda: [Missing("workers", "none is ready")])
+        endpoints.process = first.process
+        assert body(await endpoints.readyz())["missing"] == [{"what": "workers", "reason": "none is ready"}]
+
+
+async def test_only_a_process_without_any_service_left_is_not_alive(tmp_path: Path) -> None:
+    class Broken(Monitor):
+        """A monitor with a defect."""
+
+        async def run(self, stop: asyncio.Event) -> None:
+            raise ZeroDivisionError
+
+    for services, status in ((("monitor",), 503), (("monitor", "intake"), 200)):
+        settings = Settings(log=f"sqlite:{tmp_path / 'mesh.db'}")
+        log = open_log(settings)
+        await log.start()
+        process = Process(log, TOPOLOGY, settings, services=services)
+        process.monitor = Broken(log, TOPOLOGY, SystemClock())
+        endpoints = Endpoints(TOPOLOGY)
+        endpoints.process = process
+        async with running(process), asyncio.timeout(30):
+            while not process.ended:  # noqa: ASYNC110  # a set sets no event
+                await asyncio.sleep(0)
+            assert (await endpoints.healthz()).status == status
+            assert {"what": "monitor", "reason": "it has ended"} in body(await endpoints.readyz())["missing"]
+        await log.close()
+
+
+async def test_metrics_say_what_happened_and_no_label_is_unbounded(tmp_path: Path) -> None:
+    async with mesh(tmp_path) as endpoints:
+        assert endpoints.process is not None
+        bodies = [b'{"number": 1}', b'{"number": 2}', b'{"number": -1}', b"{"]
+        await endpoints.process.log.append([NewRecord("asks", None, each, ()) for each in bodies])
+        async with asyncio.timeout(30):
+            while True:
+                found = await scraped(endpoints)
+                ended = sum(value for (name, _), value in found.items() if name == "mesh_runs_ended_total")
+                rejected = found["mesh_requests_total", (("outcome", "rejected"),)]
+                if ended + rejected == len(bodies):
+                    break
+                await asyncio.sleep(0)
+        task = (("agent", "echo"), ("topic", "mesh.tasks.echo"))
+        for outcome, count in (("succeeded", 2), ("failed", 1), ("timed_out", 0)):
+            labels = tuple(sorted((*task, ("outcome", outcome))))
+            assert found["mesh_events_processed_total", labels] == count
+        assert found["mesh_requests_total", (("outcome", "accepted"),)] == 3
+        assert found["mesh_dead_letters_total", (("agent", "echo"), ("reason", "exception"))] == 1
+        assert found["mesh_dead_letters_total", (("agent", ""), ("reason", "unparseable"))] == 1
+        assert found["mesh_process_duration_seconds_count", (("agent", "echo"),)] == 3
+        assert found["mesh_queue_wait_seconds_count", (("agent", "echo"),)] == 3
+        assert found["mesh_runs_open", ()] == 0
+        bounds = label_values(TOPOLOGY)
+        for name, labels in found:
+            if name.startswith("mesh_"):
+                assert re.sub("_(bucket|count|sum)$", "", name) in INSTRUMENTS
+                assert all(value in bounds[label] for label, value in labels if label in bounds)
+
+
+@pytest.mark.parametrize("agents", [50])
+async def test_a_scrape_takes_at_most_20_ms_with_50_agents(tmp_path: Path, agents: int) -> None:
+    declared = "\n".join(f"  a{n}: {{run: 'x:y', on: ask, emits: answer}}" for n in range(agents))
+    many = load(
+        "mesh: {name: t, prefix: mesh, inbox: {partitions: 1}}\n"
+        "topics: {asks: {ingress: ask, partitions: 1}, answers: {egress: answer, partitions: 1}}\n"
+        f"agents:\n{declared}\n"
+    )
+    async with mesh(tmp_path, topology=many) as endpoints:
+        took_ns: list[int] = []
+        for _ in range(20):
+            began_ns = thread_time_ns()  # other processes share the processor
+            text = (await endpoints.metrics()).body
+            took_ns.append(thread_time_ns() - began_ns)
+        assert text.count(b"mesh_events_processed_total{") == agents * 8
+        assert min(took_ns) <= 20_000_000
