@@ -111,7 +111,7 @@ class Player:
             if int(task.run_id[:6], 16) % FAILING == 0:
                 return failure_event(task, Fault("exception", "no price", "ValueError"), NO_USAGE)
             if rare == TIMED_OUT:
-                return failure_event(task, Fault("timeout", "no price in 30 s", ""), NO_USAGE)
+                return failure_event(task, Fault("timed_out", "no price in 30 s", ""), NO_USAGE)
         part = Part(self._topology.agents[task.agent].emits[0], b'{"total_cents":3238}')
         parts = [part]
         if task.agent == "stock" and rare == FLAGGED:
