@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
     from mesh.cli.framework.output import Piece
 
-HEIGHT_MIN: Final = 6
+SHORT_LINES_MAX: Final = 9
+"""A terminal of up to so many lines is short: its views say less around what they show."""
+MARKED_LINES_MIN: Final = 3
+"""Least lines of a view of which one says that there are more."""
 CLEAR_LINE, CLEAR_BELOW, HOME = "\x1b[K", "\x1b[J", "\x1b[H"
 
 
@@ -25,10 +28,18 @@ class Screen:
     @property
     def size(self) -> tuple[int, int]:
         """The columns and lines of the terminal, as far as `draw` uses them."""
-        return max(20, self._console.width), max(HEIGHT_MIN, self._console.height)
+        return max(20, self._console.width), max(1, self._console.height)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether there is room for the most important lines alone."""
+        return self.size[1] <= SHORT_LINES_MAX
 
     def draw(self, lines: "Sequence[Sequence[Piece]]", footer: "Sequence[Sequence[Piece]]", *, offset: int = 0) -> int:
-        """Draw. Returns the offset that was used: the last lines stay on the screen."""
+        """Draw. Returns the offset that was used: the last lines stay on the screen.
+
+        The footer has at most half of the lines.
+        """
         from rich.text import Text
 
         width, height = self.size
@@ -43,11 +54,11 @@ class Screen:
                 texts += fold(line, width)
             return texts
 
-        body, below = folded(lines), folded(footer)
-        room = max(1, height - len(below) - 1)
+        body, below = folded(lines), folded(footer)[: height // 2]
+        room = max(1, height - len(below) - (0 if self.is_short else 1))
         offset = max(0, min(offset, len(body) - room))
         shown = body[offset : offset + room]
-        if len(body) > offset + room:
+        if len(body) > offset + room and room >= MARKED_LINES_MIN:
             more = len(body) - offset - room + 1
             shown[-1] = Text(f"… {more} more lines: ↓ scrolls", "dim")
         shown += [Text()] * (room - len(shown))

@@ -48,8 +48,8 @@ class RunInvariants:
         self._topologies = {topology.digest: topology for topology in topologies}
         self._books: dict[str, RunAccounts] = {}
         self._ended: dict[str, int] = {}
-        """Run → offset at which it ended last, for as long as the fold remembers it. With the keys of the fold itself it
-        takes a third of the memory that the ids of outcomes would."""
+        """Run → offset at which it ended last, for as long as the fold remembers it, too. It shares the fold's keys:
+        ids of outcomes would take three times the memory."""
         self._generations: dict[str, int] = {}
         """Run of these that a redrive opened again → generation in which it ended last."""
         self.checked: Counter[str] = Counter()

@@ -65,20 +65,29 @@ def _draw(screen: "Screen", found: RunReplay, walk: Walk) -> None:
     before_ms = walk.steps[n - 1].at_ms if n else walk.step.at_ms
     breakers = walk.steps[n - 1].breakers if n else NO_BREAKERS
     lines = list(replay_view.step_lines(walk.step, before_ms, payload=walk.payload, breakers=breakers))
-    walk.scroll = screen.draw([*head, [], *lines], _footer(found, walk), offset=walk.scroll)
+    if screen.is_short:
+        walk.scroll = screen.draw(lines, _short_footer(walk), offset=walk.scroll)
+    else:
+        walk.scroll = screen.draw([*head, [], *lines], _footer(found, walk), offset=walk.scroll)
+
+
+def _short_footer(walk: Walk) -> list[list[Piece]]:
+    """One line: what is typed, what a key could not do, or the place and the main keys."""
+    line = _said(walk) or [(f"{walk.position + 1} of {len(walk.steps)} · → next · ← back · ↓ scroll · q quit", "cyan")]
+    return [line]
+
+
+def _said(walk: Walk) -> list[Piece]:
+    if walk.prompt is not None:
+        return [(f"{walk.prompt}: ", "bold"), walk.typed, ("█", "dim")]
+    return [(walk.message, "yellow")] if walk.message else []
 
 
 def _footer(found: RunReplay, walk: Walk) -> list[list[Piece]]:
-    if walk.prompt is not None:
-        line: list[Piece] = [(f"{walk.prompt}: ", "bold"), walk.typed, ("█", "dim")]
-    elif walk.message:
-        line = [(walk.message, "yellow")]
-    else:
-        line = []
     at = f"step {walk.position + 1} of {len(walk.steps)} · {walk.step.where} · run {id_of(found.history.run_id)}"
     if walk.position in walk.stops:
         at += f" · break {walk.stops.index(walk.position) + 1} of {len(walk.stops)}"
     keys: list[Piece] = []
     for key, meaning in KEYS:
         keys += [(key, "bold"), (f" {meaning}  ", "dim")]
-    return [line, [(at, "cyan")], keys]
+    return [_said(walk), [(at, "cyan")], keys]

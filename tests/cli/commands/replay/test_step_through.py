@@ -1,5 +1,9 @@
 """`mesh replay RUN --step` at a real terminal, and in a pipe."""
 
+import re
+
+import pytest
+
 from tests.cli.conftest import Cli, Terminal
 
 RIGHT, LEFT = "\x1b[C", "\x1b[D"
@@ -72,3 +76,22 @@ def test_a_condition_that_fits_no_step_is_reported(lived: Cli) -> None:
     done = lived("replay", "ada", "--break", 'agent == "nobody"')
     assert (done.code, done.err) == (0, "no step fits --break\n")
     assert lived("replay", "ada", "--break", 'agent == "keeper"').err == ""
+
+
+@pytest.mark.parametrize("lines", [1, 2, 3, 5, 9])
+def test_a_terminal_of_a_few_lines_shows_the_step_and_where_it_is(lived: Cli, lines: int) -> None:
+    with Terminal(lived, "replay", "ada", "--step", columns=80, env={"LINES": str(lines)}) as terminal:
+        first = terminal.until("requested")
+        if lines > 1:
+            terminal.until("1 of 3 · → next")
+        terminal.text = ""
+        terminal.press(RIGHT)
+        second = terminal.until("succeeded")
+        if lines > 1:
+            second = terminal.until("2 of 3")
+        for shown in (first, second):
+            assert shown.count("\r\n") < lines  # no line is pushed off the screen
+        terminal.press("q")
+        done = terminal.end()
+    assert done.code == 0
+    assert re.search(r"greeter", done.out) or lines < 3
