@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from bench.field import Field, Setup, cpu_s
@@ -14,7 +15,7 @@ from mesh.adapters.ports import Log, Refused
 from mesh.client import Mesh
 from mesh.core.protocol.codec import internal_headers
 from mesh.core.protocol.event import Event
-from mesh.core.protocol.record import NewRecord, TopicPartition
+from mesh.core.protocol.record import NewRecord, Record, TopicPartition
 
 BATCH = 500
 COMPLETED = b'"ending":"completed"'
@@ -48,14 +49,17 @@ class Outcomes:
         try:
             while True:
                 records = await reader.poll(records_max=5_000, wait_ms=500)
-                now = time.perf_counter()
-                for record in records:
-                    self.at.setdefault(record.key or b"", now)
-                    if COMPLETED not in (record.value or b""):
-                        self.incomplete += 1
-                self.changed.set()
+                self.count(records, time.perf_counter())
         finally:
             await reader.close()
+
+    def count(self, records: Sequence[Record], now: float) -> None:
+        """Count outcomes that were read at this time of `time.perf_counter`."""
+        for record in records:
+            self.at.setdefault(record.key or b"", now)
+            if COMPLETED not in (record.value or b""):
+                self.incomplete += 1
+        self.changed.set()
 
     async def until(self, count: int, deadline_s: float) -> None:
         """Return when `count` different runs have ended. Raises TimeoutError, and RuntimeError when a run did not
@@ -75,10 +79,15 @@ async def send(mesh: Mesh, events: Sequence[Event]) -> None:
         raise RuntimeError("the log refused a request")
 
 
+Send = Callable[[Mesh, Sequence[Event]], Coroutine[Any, Any, None]]
+"""How requests are published."""
+
+
 @asynccontextmanager
-async def watching(field: Field) -> AsyncIterator[Outcomes]:
-    """Count outcomes from now on; an error of the watch is raised at the end."""
-    outcomes = Outcomes(field.log, field.topology.outcomes)
+async def watching(field: Field | Outcomes) -> AsyncIterator[Outcomes]:
+    """Count outcomes from now on, by a counter of this field or this one; an error of the watch is raised at the
+    end."""
+    outcomes = Outcomes(field.log, field.topology.outcomes) if isinstance(field, Field) else field
     watcher = asyncio.ensure_future(outcomes.watch())
     try:
         yield outcomes
@@ -90,7 +99,13 @@ async def watching(field: Field) -> AsyncIterator[Outcomes]:
 
 
 async def burst(
-    mesh: Mesh, outcomes: Outcomes, runs: int, *, type: str = "bench.ask", payload: Callable[[int], Payload] = ask
+    mesh: Mesh,
+    outcomes: Outcomes,
+    runs: int,
+    *,
+    type: str = "bench.ask",
+    payload: Callable[[int], Payload] = ask,
+    by: Send = send,
 ) -> float:
     """Return the runs a second, from the first request to the last outcome, with requests as fast as the log takes
     them."""
@@ -98,7 +113,7 @@ async def burst(
     events = [mesh.request(type, payload(n)) for n in range(runs)]
     began = time.perf_counter()
     for at in range(0, runs, BATCH):
-        await send(mesh, events[at : at + BATCH])
+        await by(mesh, events[at : at + BATCH])
     await outcomes.until(before + runs, DEADLINE_S)
     return runs / (max(outcomes.at.values()) - began)
 
@@ -135,21 +150,44 @@ async def throughput(
     type: str = "bench.ask",
     payload: Callable[[int], Payload] = ask,
 ) -> Asked:
-    """Measure bursts that together take about `seconds`. `first`: runs of the burst that warms the mesh up, and of the
-    one that estimates its speed."""
+    """Start a mesh of this text, and measure `bursts` on it."""
     seconds = setup.seconds if seconds is None else seconds
     async with setup.field(text) as field, field.up(*services) as children, watching(field) as outcomes:
-        await burst(field.mesh, outcomes, first, type=type, payload=payload)
-        rate = await burst(field.mesh, outcomes, first, type=type, payload=payload)
-        runs = max(min(first, RUNS_MIN), min(RUNS_MAX, int(rate * seconds / ROUNDS)))
-        setup.say(f"{ROUNDS} times {runs:,} runs")
-        begun = await tally(field)
-        before = cpu_s(children) | {"client": time.process_time()}
-        rates = [await burst(field.mesh, outcomes, runs, type=type, payload=payload) for _ in range(ROUNDS)]
-        after = cpu_s(children) | {"client": time.process_time()}
-        left = await logged(field, begun, await tally(field), runs * ROUNDS)
-    used = {name: (after[name] - before[name]) * 1e6 / (runs * ROUNDS) for name in after}
-    return Asked(rates, runs * ROUNDS, used, left)
+
+        def used() -> dict[str, float]:
+            return cpu_s(children) | {"client": time.process_time()}
+
+        setup = replace(setup, seconds=seconds)
+        return await bursts(setup, field, outcomes, used, first=first, type=type, payload=payload)
+
+
+async def bursts(
+    setup: Setup,
+    field: Field,
+    outcomes: Outcomes,
+    used: Callable[[], dict[str, float]],
+    *,
+    first: int = 200,
+    type: str = "bench.ask",
+    payload: Callable[[int], Payload] = ask,
+    by: Send = send,
+) -> Asked:
+    """Measure bursts that together take about `setup.seconds`. `used`: processor time of each process so far. `first`:
+    runs of the burst that warms the processes up, and of the one that estimates their speed."""
+
+    async def one(runs: int) -> float:
+        return await burst(field.mesh, outcomes, runs, type=type, payload=payload, by=by)
+
+    await one(first)
+    rate = await one(first)
+    runs = max(min(first, RUNS_MIN), min(RUNS_MAX, int(rate * setup.seconds / ROUNDS)))
+    setup.say(f"{ROUNDS} times {runs:,} runs")
+    begun, before = await tally(field), used()
+    rates = [await one(runs) for _ in range(ROUNDS)]
+    after = used()
+    left = await logged(field, begun, await tally(field), runs * ROUNDS)
+    each = {name: (after[name] - before[name]) * 1e6 / (runs * ROUNDS) for name in after}
+    return Asked(rates, runs * ROUNDS, each, left)
 
 
 async def open_loop(
@@ -160,6 +198,7 @@ async def open_loop(
     seconds: float,
     type: str = "bench.ask",
     payload: Callable[[int], Payload] = ask,
+    by: Send = send,
 ) -> list[float]:
     """Return the milliseconds of each run at `rate` requests a second, from the time at which its request was due.
 
@@ -174,7 +213,7 @@ async def open_loop(
         async for at in times:
             event = mesh.request(type, payload(n))
             due[event.run_id.encode()] = at
-            group.create_task(send(mesh, [event]))
+            group.create_task(by(mesh, [event]))
             n += 1
     await outcomes.until(before + count, DEADLINE_S)
     return [(outcomes.at[run] - at) * 1_000 for run, at in due.items()]

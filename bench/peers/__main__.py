@@ -22,10 +22,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.peers import hop, run
+from bench.field import Setup
+from bench.peers import hop, run, skeleton_load
 from bench.peers.compare import Measured, NotMeasured, Sample, alternate, figures, table
 from bench.peers.kills import Verdict
-from bench.peers.results import results
+from bench.peers.results import SKELETON, results
 from bench.peers.setup import NotMade, python
 from bench.peers.topics import opened
 from bench.report import RESULTS, save_result
@@ -34,7 +35,7 @@ MESSAGES = {"hop": 100_000, "run1": 20_000, "run3": 20_000}
 KILL_MESSAGES = {"hop": 150, "run1": 100, "run3": 100}
 Sides = Mapping[str, Callable[[], Awaitable[Sample]]]
 Tests = Mapping[str, Callable[[], Awaitable[Verdict]]]
-Found = tuple[Measured, dict[str, dict[str, Any]]]
+Found = tuple[Measured[Sample], dict[str, dict[str, Any]]]
 
 
 async def verdicts(tests: Tests) -> dict[str, dict[str, Any]]:
@@ -74,7 +75,7 @@ def wanted(names: list[str], only: str) -> list[str]:
 async def compared(options: argparse.Namespace, sides: Sides, tests: Tests) -> Found:
     """The rounds, then the kills."""
     speaking = {name: partial(said, name, sides[name]) for name in wanted(list(sides), options.only)}
-    measured = await alternate(speaking, options.repeat) if options.repeat else Measured({}, {})
+    measured = await alternate(speaking, options.repeat) if options.repeat else Measured[Sample]({}, {})
     chosen = {name: tests[name] for name in wanted(list(tests), options.only)}
     return measured, await verdicts(chosen) if options.kill else {}
 
@@ -99,6 +100,9 @@ async def on_runs(options: argparse.Namespace) -> Found:
     sides: dict[str, Callable[[], Awaitable[Sample]]] = {
         run.OURS[kind]: partial(run.ours, options.workload, log, options.seconds) for kind, log in logs.items()
     }
+    if options.log and options.workload == "run1":
+        setup = Setup(log=options.log, seconds=options.seconds)
+        sides[SKELETON] = partial(skeleton_load.throughput, setup)
     for peer in run.PEERS:
         sides[peer.name] = partial(run.throughput, peer, steps, runs=runs, seconds_max=options.seconds)
     tests = {peer.name: partial(run.killed, peer, steps, runs=kills) for peer in run.PEERS}

@@ -5,7 +5,7 @@ A ratio is taken within a round, since what slows a shared machine down slows bo
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 
 class Sample(NamedTuple):
@@ -19,10 +19,13 @@ class NotMeasured(RuntimeError):
     """A side could not be measured: it did not start, ended, or did no work."""
 
 
-class Measured(NamedTuple):
+S = TypeVar("S")
+
+
+class Measured(NamedTuple, Generic[S]):
     """The results of all rounds. A side that failed is in `failed` with its reason, and left out of later rounds."""
 
-    samples: dict[str, list[Sample]]
+    samples: dict[str, list[S]]
     failed: dict[str, str]
 
 
@@ -34,9 +37,9 @@ class Ratio(NamedTuple):
     high: float
 
 
-async def alternate(sides: Mapping[str, Callable[[], Awaitable[Sample]]], repeat: int) -> Measured:
+async def alternate(sides: Mapping[str, Callable[[], Awaitable[S]]], repeat: int) -> Measured[S]:
     """Every side once, then every side again, `repeat` times."""
-    samples: dict[str, list[Sample]] = {name: [] for name in sides}
+    samples: dict[str, list[S]] = {name: [] for name in sides}
     failed: dict[str, str] = {}
     for _ in range(repeat):
         for name, measure in sides.items():
@@ -57,7 +60,9 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
     return Ratio(median(each), min(each), max(each))
 
 
-def figures(measured: Measured, ours: Sequence[str], verdicts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def figures(
+    measured: Measured[Sample], ours: Sequence[str], verdicts: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     """For the table: each side's medians, raw samples, ratio of each of ours to it, and what kill -9 did to it."""
     bases = {name: measured.samples[name] for name in ours if measured.samples.get(name)}
     found: dict[str, Any] = {}

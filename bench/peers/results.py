@@ -7,6 +7,8 @@ from bench.peers.compare import Measured, Sample
 from bench.peers.setup import REQUIREMENTS, RESTATE_PACKAGE
 from bench.report import LESS, NONE, Figure, Result, middle
 
+SKELETON = "skeleton"
+"""The side that is a ceiling and not a peer (bench/peers/skeleton_load.py)."""
 WHAT = {
     "hop": "consume → validate → handler → publish → commit",
     "run1": "one-step orchestrated runs",
@@ -22,6 +24,10 @@ HOW = {
     "run1": RUNS_HOW,
     "run3": RUNS_HOW,
 }
+SKELETON_HOW = (
+    "Bursts as of the mesh, by a client that uses the library alone, against bench/peers/skeleton.py: the same topics, "
+    "records, keys and headers a run as the mesh in its plain form, acknowledged before committed, and no logic."
+)
 OURS_HOW = (
     "As `mesh bench` has it: bursts, each from its first request to its last outcome, one orchestrator and one worker "
     "process."
@@ -47,7 +53,7 @@ def subject(name: str) -> str:
 def results(
     workload: str,
     ours: Mapping[str, str],
-    measured: Measured,
+    measured: Measured[Sample],
     verdicts: Mapping[str, Mapping[str, Any]],
     settings: Mapping[str, Any],
     command: str,
@@ -69,12 +75,16 @@ def results(
             safe = verdict.get("safe")
         beside = any(figure.name == "mesh_is_times" for figure in figures)
         how_with_peer = OURS_HOW if name in ours and workload != "hop" else HOW[workload]
+        if name == SKELETON:
+            how_with_peer, log = SKELETON_HOW, "kafka"
         how = how_with_peer + (IN_TURN if beside else "") + (KILLED if safe is not None else "")
         found.append(Result(workload, WHAT[workload], how, log, figures, settings_of_run, command, subject(name), safe))
     return found
 
 
-def _figures(workload: str, samples: Sequence[Sample], ours: Mapping[str, str], measured: Measured) -> list[Figure]:
+def _figures(
+    workload: str, samples: Sequence[Sample], ours: Mapping[str, str], measured: Measured[Sample]
+) -> list[Figure]:
     noun = "hops" if workload == "hop" else "runs"
     figures = [
         middle(f"{noun}_per_s", [s.per_s for s in samples], f"{noun}/s"),
@@ -85,4 +95,6 @@ def _figures(workload: str, samples: Sequence[Sample], ours: Mapping[str, str], 
             times = [a.per_s / b.per_s for a, b in zip(base, samples, strict=True)]
             figures.append(middle(f"mesh_{noun}_per_s", [s.per_s for s in base], f"{noun}/s", NONE, log=log))
             figures.append(middle("mesh_is_times", times, "x", NONE, log=log))
+            cpu = [b.cpu_us / a.cpu_us for a, b in zip(base, samples, strict=True)]
+            figures.append(middle("mesh_is_times_by_cpu", cpu, "x", NONE, log=log))
     return figures
