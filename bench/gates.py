@@ -156,7 +156,10 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     for verdict in verdicts:
-        print(f"{ {True: '✓', False: '✗', None: '·'}[verdict.holds] } {verdict.sentence}")
+        made = f", commit {verdict.body['commit'] or 'unknown'}" if verdict.body else ""
+        print(f"{ {True: '✓', False: '✗', None: '·'}[verdict.holds] } {verdict.sentence}{made}")
+    holds = [verdict.holds for verdict in verdicts]
+    print(f"{holds.count(True)} reached, {holds.count(False)} not reached, {holds.count(None)} not measured")
     sys.exit(0 if all(verdict.holds for verdict in verdicts) else 1)
 
 

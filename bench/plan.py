@@ -7,7 +7,7 @@ a machine is so slow that the whole would take too long, the remaining parts mea
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-MINUTES: Final = 18.5
+MINUTES: Final = 19.0
 """The whole may take, so that `make bench` of a clean clone, which installs first, ends within twenty."""
 SPARE_S: Final = 27.0
 """That the plan leaves of it: for the pages, and for parts that take longer than here."""
@@ -57,14 +57,17 @@ GROWTH: Final = (2.0, 30.0)
 """A point, of which there are six."""
 GROWTH_POINTS: Final = 6
 ROUNDS: Final = 5
+LATENCY_ROUNDS: Final = 2
 PEERS: Final[Mapping[str, tuple[float, float, int]]] = {
-    "hop": (1.5, 160, 7),
-    "run1": (2.5, 100, 3),
+    "hop": (1.2, 160, 7),
+    "run1": (2.0, 105, 4),
     "run3": (2.5, 45, 2),
 }
 """Workload → seconds a side and round, seconds beside all of them (kills included), sides."""
 ON_KAFKA, EMBEDDED_ONLY = "on kafka", "embedded"
 """Our side in a comparison of runs."""
+LATENCY: Final = (3.0, 20.0, 2)
+"""The same of latency beside the skeleton, which has its own module."""
 PEERS_SETUP_S: Final = 50.0
 PAGES_S: Final = 15.0
 
@@ -125,13 +128,19 @@ def _peers(on_kafka: tuple[str, ...]) -> list[Part]:
     for workload, (seconds, beside, sides) in PEERS.items():
         options: tuple[str, ...] = ("--workload", workload, "--repeat", str(ROUNDS))
         if workload == "run1":
-            options += ("--only", f"{ON_KAFKA},restate,dbos")
+            options += ("--only", f"{ON_KAFKA},skeleton,restate,dbos")
         if workload == "run3":  # the same programs as of run1, which were killed there
             options += ("--only", f"{ON_KAFKA},restate", "--no-kill")
         what, times = f"peers: {workload}", sides * ROUNDS
         found.append(
             Part(what, "bench.peers", (*options, *on_kafka), seconds, times, beside, "--seconds", "peers broker")
         )
+    seconds, beside, sides = LATENCY
+    arguments = ("--repeat", str(LATENCY_ROUNDS), *on_kafka)
+    times = sides * LATENCY_ROUNDS
+    found.append(
+        Part("peers: latency", "bench.peers.latency", arguments, seconds, times, beside, "--seconds", "peers broker")
+    )
     return found
 
 
@@ -142,7 +151,9 @@ def without_broker(parts: Sequence[Part]) -> list[Part]:
         if part.module == "bench.peers" and "hop" not in part.arguments:
             at = part.arguments.index("--log")
             words = (*part.arguments[:at], *part.arguments[at + 2 :])
-            arguments = tuple(word.replace(ON_KAFKA, EMBEDDED_ONLY) for word in words)
+            arguments = tuple(
+                word.replace(f"{ON_KAFKA},skeleton", ON_KAFKA).replace(ON_KAFKA, EMBEDDED_ONLY) for word in words
+            )
             left.append(part._replace(arguments=arguments, needs="peers"))
         elif "broker" not in part.needs:
             left.append(part)

@@ -17,7 +17,7 @@ HEAD: Final = """\
 ## Numbers to reach
 
 On two cores that also run the broker. The bounds are in
-[bench/gates-strict.toml](../../bench/gates-strict.toml), judged by `python -m bench.gates bench/gates-strict.toml`.
+[bench/gates-strict.toml](../../bench/gates-strict.toml), judged by `make gates-strict`.
 
 | what | wanted | measured | reached | made by |
 |---|---:|---:|---|---|

@@ -29,6 +29,12 @@ OURS: Final = "mesh on Kafka"
 WARM_RUNS: Final = 500
 RATE: Final = 500
 PERCENTS: Final = (50, 99)
+SHOWN: Final = (
+    ("p50", "ms", "p50_ms", "mesh_p50_times"),
+    ("p99", "ms", "p99_ms", "mesh_p99_times"),
+    ("cpu_us", "µs", "cpu_us_per_run", "mesh_cpu_times"),
+)
+"""Field of `Waits`, its unit, its figure, and the figure of the ratio."""
 
 
 class Waits(NamedTuple):
@@ -82,13 +88,12 @@ def figures(measured: Measured[Waits], rate: float) -> list[Figure]:
     mine, other = measured.samples[OURS], measured.samples[SKELETON]
     at = {"rate_per_s": rate}
     found = []
-    for name, unit in (("p50", "ms"), ("p99", "ms"), ("cpu_us", "µs")):
-        label = "cpu_us_per_run" if name == "cpu_us" else f"{name}_ms"
+    for name, unit, figure, times in SHOWN:
         a, b = ([getattr(waits, name) for waits in side] for side in (mine, other))
         found += [
-            middle(label, b, unit, LESS, **at),
-            middle(f"mesh_{label}", a, unit, NONE, **at),
-            middle(f"mesh_{name}_times", [x / y for x, y in zip(a, b, strict=True)], "x", NONE, **at),
+            middle(figure, b, unit, LESS, **at),
+            middle(f"mesh_{figure}", a, unit, NONE, **at),
+            middle(times, [x / y for x, y in zip(a, b, strict=True)], "x", NONE, **at),
         ]
     return found
 

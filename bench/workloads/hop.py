@@ -71,13 +71,13 @@ async def rates(field: Field, count: int) -> list[float]:
 
 
 def python_alone(count: int = 5_000) -> float:
-    """Tasks a second of a loop that only validates, sums and encodes."""
+    """Tasks a second of CPU time of a loop that only validates, sums and encodes."""
     bodies = [Ask.model_validate(ask(n)).model_dump_json().encode() for n in range(count)]
-    began = time.perf_counter()
+    began = time.process_time()
     for body in bodies:
         found = Ask.model_validate_json(body)
         Answer(id=found.id, total=sum(found.numbers)).model_dump_json().encode()
-    return count / (time.perf_counter() - began)
+    return count / (time.process_time() - began)
 
 
 async def log_alone(field: Field, count: int) -> float:

@@ -84,7 +84,9 @@ def test_kept_results_are_judged_by_one_command(tmp_path: Path, bound: int, code
 def test_what_was_not_measured_does_not_hold(tmp_path: Path) -> None:
     done = command("bench/gates-strict.toml", "--results", str(tmp_path))
     assert done.returncode == 1
-    assert all(line.startswith("· ") for line in done.stdout.splitlines())
+    *lines, last = done.stdout.splitlines()
+    assert all(line.startswith("· ") for line in lines)
+    assert last == f"0 reached, 0 not reached, {len(lines)} not measured"
 
 
 def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
