@@ -1,13 +1,14 @@
 """A blackboard in memory: for unit tests of one agent function, and for replays of one task."""
 
 from collections.abc import Callable, Container, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from mesh.adapters.clock import SystemClock
-from mesh.adapters.ports import ABSENT, ANY, Count, Entry, Limit
+from mesh.adapters.ports import ABSENT, ANY, Board, Count, Entry, Limit
 from mesh.core.board import rules
 from mesh.core.board.past_values import PastBoard, PastValue
 from mesh.core.errors import Conflict
+from mesh.core.protocol.event import Event
 
 T = TypeVar("T")
 INCARNATION = "memory"
@@ -157,6 +158,11 @@ class BoardAtMoment(MemoryBoard):
             return super()._newest(key)
         found = self._board.at(key, self._at_ms, but=self._but)
         return None if found is None else _entry(found)
+
+
+def board_at(past: BoardPast, task: Event) -> Board:
+    """Return the board that a task sees when it is replayed: as it stood when its record was stored."""
+    return cast(Board, BoardAtMoment(past, task.at_ms, but=(f"{task.agent}/{task.task_id}",)))
 
 
 def _entry(value: PastValue) -> Entry:

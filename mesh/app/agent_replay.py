@@ -7,14 +7,14 @@ a log. Each task sees the board as it stood when its record was stored, and its 
 import time
 from collections.abc import AsyncIterable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple, cast
 
 from mesh.adapters.clock import SystemClock
-from mesh.adapters.memory_board import BoardAtMoment
-from mesh.adapters.ports import Board
+from mesh.adapters.memory_board import board_at
 from mesh.adapters.sqlite import SqliteBoard, SqliteLog
 from mesh.core.board.changelog import BoardChange
 from mesh.core.board.past_values import PastBoard
@@ -24,17 +24,20 @@ from mesh.core.task.agent import Agent
 from mesh.core.topology.model import AgentSpec, Topology
 from mesh.core.verification.record_diff import Difference
 from mesh.operations.replay.task_answers import TaskAnswer
-from mesh.runtime.execution.isolation import ChildProcesses, NotLoaded
+from mesh.runtime.execution.isolation import PROCESSES_MAX, ChildProcesses
 from mesh.runtime.execution.key_lanes import KeyLanes
 from mesh.services.worker.assignment import Work
 from mesh.services.worker.attempt import Attempt, Caller
 from mesh.services.worker.counts import Counts
 from mesh.services.worker.environment import Environment, MarkSlots, WorkerOptions
 from mesh.services.worker.lifespans import Lifespans
+from mesh.services.worker.poison import in_isolation
 from mesh.settings import Settings
 
 FOLDER_PREFIX: Final = "mesh-replay-"
 """Name of the temporary folder of a replay begins with it; a replay that is killed leaves nothing else behind."""
+STDERR: Final = 2
+"""File descriptor of standard error, where what functions print goes in a replay."""
 QUEUED_MAX: Final = 500
 """Tasks that may be queued while others run."""
 
@@ -70,7 +73,7 @@ async def replay_agent(
     spec = replace(spec, lanes=jobs or spec.lanes)
     lifespans = Lifespans()
     with TemporaryDirectory(prefix=FOLDER_PREFIX) as folder:
-        environment = _environment(topology, Path(folder))
+        environment = _environment(topology, Path(folder), past, jobs or min(spec.lanes, PROCESSES_MAX))
         calls = _Calls(environment, spec, agent, past, ignored, on_result)
         try:
             calls.caller.resources = await lifespans.enter(agent)
@@ -85,7 +88,7 @@ async def replay_agent(
             await environment.isolated_processes.close()
 
 
-def _environment(topology: Topology, folder: Path) -> Environment:
+def _environment(topology: Topology, folder: Path, past: BoardPast, processes_max: int) -> Environment:
     """Return the environment of a worker whose log is never opened."""
     file = folder / "mesh.db"
     settings = Settings(log=f"sqlite:{file}", board_prefix=topology.prefix)
@@ -96,7 +99,7 @@ def _environment(topology: Topology, folder: Path) -> Environment:
         clock=SystemClock(),
         options=WorkerOptions(),
         slots=MarkSlots(),
-        isolated_processes=ChildProcesses(settings),
+        isolated_processes=ChildProcesses(settings, past, processes_max=processes_max, output=STDERR),
         on_abandoned=lambda: None,
     )
 
@@ -133,17 +136,17 @@ class _Calls:
         ignored: Ignored,
         on_result: Callable[[Compared], None],
     ) -> None:
-        self._agent, self._ignored, self._on_result = agent, ignored, on_result
-        self._processes, self._numbers = environment.isolated_processes, count()
+        self._ignored, self._on_result, self._numbers = ignored, on_result, count()
         self._window = spec.lanes + QUEUED_MAX
         self.lanes: KeyLanes[TaskAnswer] = KeyLanes(self._call, lanes_max=spec.lanes)
         self.caller = Caller(
             environment, spec, agent, Counts(), cache=None, append_changes=_append_none, on_abandoned=self._abandon
         )
         self.caller.sandbox = True
-        self.caller.board_of = lambda task: cast(
-            Board, BoardAtMoment(past, task.at_ms, but=(f"{task.agent}/{task.task_id}",))
-        )
+        self.caller.board_of = partial(board_at, past)
+        processes = environment.isolated_processes
+        assert processes is not None  # see _environment
+        self._in_process = in_isolation(self._answer, agent.where, processes if processes.can_run(agent) else None)
 
     async def begin(self, recorded: TaskAnswer) -> None:
         """Call the function as soon as there is room. Each task has a lane of its own."""
@@ -158,24 +161,13 @@ class _Calls:
 
     async def _call(self, recorded: TaskAnswer) -> None:
         work = _Replayed(recorded)
-        fault = recorded.answer.fault
-        killed_its_process = fault is not None and fault.code == "crash_loop"
-        if killed_its_process and self._processes is not None and self._processes.can_run(self._agent):
-            try:
-                async with self._processes.acquire(self._agent.where) as process:
-                    attempt = Attempt(work, None)
-                    attempt.isolated_process = process
-                    await self._answer(work, attempt)
-                return
-            except NotLoaded:
-                pass  # called here, as a worker does
-        await self._answer(work, Attempt(work, None))
-
-    async def _answer(self, work: _Replayed, attempt: Attempt) -> None:
-        work.began_s = time.perf_counter()
-        answer = await self.caller.answer(work.recorded.task, attempt)
+        answer = await self._in_process(recorded.task, Attempt(work, None))
         if answer is not None:
             self._compare(work, answer)
+
+    async def _answer(self, task: Event, attempt: Attempt) -> Event | None:
+        cast(_Replayed, attempt.work).began_s = time.perf_counter()  # not while its process was started
+        return await self.caller.answer(task, attempt)
 
     def _abandon(self, attempt: Attempt, answer: Event | None) -> None:
         self.lanes.abandon(attempt.runner)

@@ -1,9 +1,11 @@
 """The isolated process that calls a task which may kill its process. Only `mesh.runtime.execution.isolation` starts it.
 
 Its arguments are the number of the pipe for answers, the process id of its worker, and the module search path. Orders
-come by standard input; answers and board changes go out by the pipe. When the input ends, the worker has ended or died,
-and this process ends with all processes that agents began in its session. It ends at once while a task runs, else after
-the resources of agents were closed. Signals that ask to end are ignored: they are for the worker.
+come by standard input; answers and board changes go out by the pipe. The first message holds the settings; in a replay
+also the past of the board, which functions then see as it stood at the time of their task. When the input ends, the
+worker has ended or died, and this process ends with all processes that agents began in its session. It ends at once
+while a task runs, else after the resources of agents were closed. Signals that ask to end are ignored: they are for the
+worker.
 """
 
 import asyncio
@@ -19,8 +21,10 @@ from types import FrameType
 from typing import Any, BinaryIO, NoReturn
 
 from mesh.adapters.clock import SystemClock
+from mesh.adapters.memory_board import board_at
 from mesh.adapters.ports import Board
 from mesh.app.wiring import open_board
+from mesh.core.board.past_values import BoardPast
 from mesh.core.errors import BoardUnavailable
 from mesh.core.protocol.event import Event
 from mesh.core.task import result
@@ -45,8 +49,8 @@ LOOKS, LOOKS_S = 10, 0.005
 class RequestServer:
     """Serves orders one after the other."""
 
-    def __init__(self, board: Board, send: Callable[[object], None]) -> None:
-        self._board, self._send = board, send
+    def __init__(self, board_of: Callable[[Event], Board], send: Callable[[object], None]) -> None:
+        self._board_of, self._send = board_of, send
         self._agents: dict[str, Agent] = {}
         self._folders: dict[str, str] = {}
         """Folder by function that was loaded from it."""
@@ -100,7 +104,7 @@ class RequestServer:
         agent, task = self._agents[order.where], order.task
         threads = None if agent.is_async else Threads(1, name=order.spec.name, on_abandon=_ignore, on_late=_ignore)
         resources = self._resources[order.where]
-        context = context_of(task, self._board, self._send, resources, sandbox=order.sandbox)
+        context = context_of(task, self._board_of(task), self._send, resources, sandbox=order.sandbox)
         try:
             return await Function(order.spec, agent, SystemClock(), threads).answer(task, context, order.broken)
         except asyncio.CancelledError as error:
@@ -144,7 +148,7 @@ def _watch(worker: int) -> None:
     _end_all()
 
 
-async def _main(settings: Settings, pipe: BinaryIO, send: Callable[[object], None]) -> None:
+async def _main(settings: Settings, past: BoardPast | None, pipe: BinaryIO, send: Callable[[object], None]) -> None:
     loop, orders = asyncio.get_running_loop(), asyncio.Queue[CallRequest | LoadRequest | None]()
 
     def read_orders() -> None:
@@ -163,7 +167,7 @@ async def _main(settings: Settings, pipe: BinaryIO, send: Callable[[object], Non
     board = open_board(settings, settings.board_prefix)
     with suppress(BoardUnavailable):  # board calls of agents will fail, as in the worker
         await board.start()
-    server = RequestServer(board, send)
+    server = RequestServer((lambda task: board) if past is None else partial(board_at, past), send)
     threading.Thread(target=read_orders, name="orders", daemon=True).start()
     try:
         await server.serve(orders)
@@ -192,7 +196,7 @@ def main() -> None:
             rest = rest[os.write(answers, rest) :]
 
     try:
-        (settings,) = read_frame(orders)
+        settings, *past = read_frame(orders)
     except EOFError:
         _end_all()
-    loop_guard.run(_main(settings, orders, send))
+    loop_guard.run(_main(settings, past[0] if past else None, orders, send))

@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from mesh.adapters.ports import ReadLog
 from mesh.adapters.sqlite.stored_past import StoredPast
+from mesh.app.agent_replay import FOLDER_PREFIX
 from mesh.core.board.past_values import PastValue
 from mesh.core.topology.model import Topology
 from mesh.operations.replay.past_board import read_past_into
@@ -31,6 +33,6 @@ async def recorded_board(
         if isinstance(log, StoredTopics):
             until_ms = END_MS if period.until_ms is None else period.until_ms
             embedded = read_past_values(log.readable, settings.board_prefix or topology.prefix, until_ms)
-    with StoredPast(period.since_ms or 0) as past:
+    with TemporaryDirectory(prefix=FOLDER_PREFIX) as folder, StoredPast(period.since_ms or 0, f"{folder}/past") as past:
         await read_past_into(past, log, topology, period, embedded)
         yield past

@@ -33,8 +33,9 @@ async def replay_recording(
     *,
     ignored: Ignored = NOTHING,
     timeout_s: float = 60.0,
+    isolated: bool = False,
 ) -> AsyncGenerator[Repetition]:
-    """Take each run of a recording again in a sandbox, in the order of their requests.
+    """Take each run of a recording again in a sandbox, in the order of their requests. `isolated`: see `sandbox`.
 
     Raises NotFound for a file without a whole run, LogUnavailable, InvalidInput for one that is cut or no recording.
     """
@@ -51,7 +52,7 @@ async def replay_recording(
                 recorded = facts_of(replay)
                 at_ms = recorded.requests[0].at_ms
                 rerun = rerun_of(recorded, topology, board=past.values(at_ms, but=recorded.writers))
-                new = await run_in_sandbox(topology, agents, rerun, timeout_s=timeout_s)
+                new = await run_in_sandbox(topology, agents, rerun, timeout_s=timeout_s, isolated=isolated)
                 sides = side_of(recorded, masked=log.is_masked), side_of(new)
                 yield Repetition(recorded, new, run_diff(*sides, ignored))
     finally:

@@ -17,7 +17,7 @@ from mesh.adapters.ports import Board, Log, ReadLog
 from mesh.adapters.sqlite import SqliteBoard, SqliteLog
 from mesh.adapters.sqlite.storage.clock import FileClock
 from mesh.adapters.sqlite.storage.file import SqliteFile
-from mesh.app.agent_replay import FOLDER_PREFIX
+from mesh.app.agent_replay import FOLDER_PREFIX, STDERR
 from mesh.app.process import Process, running
 from mesh.core.board.past_values import PastValue
 from mesh.core.dead_letters.patch import Patch, added_fields, apply_patches
@@ -29,6 +29,7 @@ from mesh.core.publishing.effect_records import inbox_record
 from mesh.core.task.agent import Agent
 from mesh.core.topology.model import Topology
 from mesh.operations.replay.run_facts import RunFacts, read_run_facts
+from mesh.runtime.execution.isolation import ChildProcesses
 from mesh.runtime.loop import append_all
 from mesh.services.worker.environment import Recorded
 from mesh.settings import Settings
@@ -159,13 +160,15 @@ async def run_in_sandbox(
     *,
     timeout_s: float,
     save: Callable[[ReadLog], Awaitable[None]] | None = None,
+    isolated: bool = False,
 ) -> RunFacts:
     """Take a run again in a sandbox of its own and return what came of it; see `Sandbox.run`.
 
-    `save`: reads the log of a run that has ended, before the log is removed.
+    `save`: reads the log of a run that has ended, before the log is removed. `isolated`: see `sandbox`.
     """
     at_ms = rerun.requests[0].at_ms
-    async with sandbox(topology, agents, at_ms=at_ms, recorded=rerun.recorded, board=rerun.board) as box:
+    made = sandbox(topology, agents, at_ms=at_ms, recorded=rerun.recorded, board=rerun.board, isolated=isolated)
+    async with made as box:
         facts = await box.run(rerun.requests, timeout_s=timeout_s)
         if save is not None and facts.outcome is not None:
             await save(box.log)
@@ -176,9 +179,19 @@ async def run_in_sandbox(
 
 @asynccontextmanager
 async def sandbox(
-    topology: Topology, agents: Mapping[str, Agent], *, at_ms: int, recorded: Recorded, board: Sequence[PastValue] = ()
+    topology: Topology,
+    agents: Mapping[str, Agent],
+    *,
+    at_ms: int,
+    recorded: Recorded,
+    board: Sequence[PastValue] = (),
+    isolated: bool = False,
 ) -> AsyncIterator[Sandbox]:
-    """Start a mesh in a temporary folder, which is removed at the end. `at_ms`: where the log's clock begins."""
+    """Start a mesh in a temporary folder, which is removed at the end. `at_ms`: where the log's clock begins.
+
+    `isolated`: functions that a module holds are called in other processes, whose output goes to standard error. So
+    one that blocks or ends its process harms only its own answer.
+    """
     async with AsyncExitStack() as exits:
         folder = exits.enter_context(TemporaryDirectory(prefix=FOLDER_PREFIX))
         file, clock = SqliteFile(Path(folder) / "mesh.db"), ShiftedClock(at_ms)
@@ -191,9 +204,12 @@ async def sandbox(
         exits.push_async_callback(store.close)
         await _fill(store, board)
         settings = Settings(log=log.url, board="", board_prefix=topology.prefix, drain_timeout_ms=DRAIN_TIMEOUT_MS)
-        process = Process(log, topology, settings, agents=agents, board=store, clock=clock)
+        processes = ChildProcesses(settings, output=STDERR)
+        process = Process(
+            log, topology, settings, agents=agents, board=store, clock=clock, isolated_processes=processes
+        )
         if process.worker is not None:
-            process.worker.replay(recorded)
+            process.worker.replay(recorded, isolated=isolated)
         await exits.enter_async_context(running(process))
         yield Sandbox(log, topology)
 

@@ -44,6 +44,13 @@ async def price(order: Placed, ctx: Context) -> Priced | Reject:
     return Priced(cents=order.n * 5, seen=seen.value, drawn=ctx.random().random(), at_ms=ctx.now_ms)
 
 
+async def price_apart(order: Placed, ctx: Context) -> Priced:
+    assert ctx.sandbox
+    assert os.getsid(0) == os.getpid()  # an isolated process leads a session of its own
+    seen = await ctx.board.add("seen")
+    return Priced(cents=order.n * 5, seen=seen.value, drawn=ctx.random().random(), at_ms=ctx.now_ms)
+
+
 async def recorded(mesh: MeshTest, orders: Sequence[int]) -> None:
     for n in orders:
         run = await mesh.publish("order.placed", {"n": n})
@@ -87,6 +94,13 @@ async def test_an_unchanged_function_gives_every_recorded_answer_again() -> None
     assert {each.recorded.task.run_id for each in found} == {each.new.run_id for each in found}
     assert standing is not None
     assert standing.value == b"5"  # the board of the mesh is untouched
+
+
+async def test_a_function_of_a_module_sees_the_past_board_in_its_own_process() -> None:
+    async with MeshTest.of(price) as mesh:
+        await recorded(mesh, [1, 2, 3])
+        found = await replay(mesh, price_apart)
+    assert [(each.verdict, list(each.differences)) for each in found] == [("same", [])] * 3
 
 
 async def test_of_twenty_orders_exactly_those_that_the_change_touches_differ() -> None:

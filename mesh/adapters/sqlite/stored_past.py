@@ -17,23 +17,32 @@ _COLUMNS: Final = "key, value, version, at_ms, writer"
 
 
 class StoredPast:
-    """As `MemoryPast`, in a file. A context that removes it; use it from one thread."""
+    """As `MemoryPast`, in a file. A context that removes it; use it from one thread.
 
-    def __init__(self, since_ms: int = 0) -> None:
-        self._since_ms = since_ms
+    With the path of a new `file`, another process can read it: a pickle of the past holds the path.
+    """
+
+    def __init__(self, since_ms: int = 0, file: str = "") -> None:
+        self._since_ms, self._file = since_ms, file
         self._taken = 0
         self._newest: dict[str, str] = {}
         """Versions of the keys that were taken last."""
-        self._connection = sqlite3.connect("", isolation_level=None)  # a file without a name
+        self._connection = sqlite3.connect(file, isolation_level=None)  # without a path: a file without a name
         for statement in (
             f"PRAGMA cache_size = -{CACHE_KIB}",
             "PRAGMA journal_mode = OFF",
             "PRAGMA synchronous = OFF",
-            "CREATE TABLE past (key TEXT, at_ms INTEGER, number INTEGER, value BLOB, version TEXT, writer TEXT,"
-            " PRIMARY KEY (key, at_ms, number)) WITHOUT ROWID",
+            "CREATE TABLE IF NOT EXISTS past (key TEXT, at_ms INTEGER, number INTEGER, value BLOB, version TEXT,"
+            " writer TEXT, PRIMARY KEY (key, at_ms, number)) WITHOUT ROWID",
             "BEGIN",
         ):
             self._connection.execute(statement)
+
+    def __reduce__(self) -> tuple[type["StoredPast"], tuple[int, str]]:
+        """Make all values readable for the process that gets the pickle."""
+        self._connection.execute("COMMIT")
+        self._connection.execute("BEGIN")
+        return StoredPast, (self._since_ms, self._file)
 
     def __enter__(self) -> Self:
         return self

@@ -47,7 +47,7 @@ async def take_again(
     with terminable():
         for file in files:
             repetitions = replay_recording(
-                file, topology, agents, ignored=ignored, timeout_s=seconds("--timeout", timeout)
+                file, topology, agents, ignored=ignored, timeout_s=seconds("--timeout", timeout), isolated=True
             )
             async with aclosing(repetitions) as all_of_them:
                 async for each in all_of_them:

@@ -60,7 +60,7 @@ class IsolatedProcessDied(Exception):
     """Raised when the process ended with the task in it. `code`: its exit code, negative for a signal."""
 
     def __init__(self, code: int) -> None:
-        super().__init__(f"exit code {code}")
+        super().__init__(f"signal {-code}" if code < 0 else f"exit code {code}")
         self.code = code
 
 
@@ -134,10 +134,15 @@ def find(where: str) -> object:
 
 
 class ChildProcesses:
-    """Isolated processes as child processes. `setup`: the first message to each, see `mesh.app.isolation_child`."""
+    """Isolated processes as child processes. `setup`: the first message to each, see `mesh.app.isolation_child`.
 
-    def __init__(self, *setup: Any, processes_max: int = PROCESSES_MAX, idle_s: float = IDLE_S) -> None:
-        self._setup, self._idle_s = setup, idle_s
+    `output`: file descriptor of their standard output; None: that of this process.
+    """
+
+    def __init__(
+        self, *setup: Any, processes_max: int = PROCESSES_MAX, idle_s: float = IDLE_S, output: int | None = None
+    ) -> None:
+        self._setup, self._idle_s, self._output = setup, idle_s, output
         self._slots = asyncio.Semaphore(processes_max)
         self._idle: list[_ChildProcess] = []
         self._ending: set[asyncio.Task[None]] = set()
@@ -186,7 +191,7 @@ class ChildProcesses:
                     child.idle_timer.cancel()
                     with suppress(IsolatedProcessDied, NotLoaded):  # it was killed, or a new one can load the function
                         return await self._load(where, child)
-                return await self._load(where, await _ChildProcess.start(self._setup, self._folder))
+                return await self._load(where, await _ChildProcess.start(self._setup, self._folder, self._output))
         except (OSError, IsolatedProcessDied, TimeoutError) as error:
             reason = str(error) or f"it was not ready in {START_TIMEOUT_S:g} s"
             sentence = "a process for a suspected task cannot be started"
@@ -233,7 +238,7 @@ class _ChildProcess:
         self.idle_timer: asyncio.TimerHandle
 
     @classmethod
-    async def start(cls, setup: Sequence[Any], folder: str) -> "_ChildProcess":
+    async def start(cls, setup: Sequence[Any], folder: str, output: int | None) -> "_ChildProcess":
         """Start a process. Raises OSError."""
         answers = asyncio.StreamReader()
         reads, writes = os.pipe()
@@ -245,6 +250,7 @@ class _ChildProcess:
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-c", MAIN, str(writes), str(os.getpid()), *sys.path),
                     stdin=PIPE,
+                    stdout=output,
                     pass_fds=[writes],
                     start_new_session=True,
                     cwd=folder,

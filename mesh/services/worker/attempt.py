@@ -234,8 +234,11 @@ class Caller:
         order = CallRequest(self._spec, self._where, attempt.task, self.injected_fault(), self.sandbox)
         try:
             return await isolated_process.answer(order, None if attempt.changes is None else attempt.changes.note)
-        except IsolatedProcessDied:
+        except IsolatedProcessDied as death:
             attempt.killed = True
+            if self.sandbox:
+                fault = Fault("crash_loop", f"{self._spec.name} ended its process: {death}", retryable=False)
+                return result.failure_event(attempt.task, fault, None)
             return crash_loop(attempt.task, attempt.work.death_count + 1)
 
     async def _call_mirrored(self, attempt: Attempt) -> Event:

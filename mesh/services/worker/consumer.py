@@ -86,10 +86,10 @@ class AgentConsumer:
         """Return whether the consumer ends for an error or by cancellation, not because it was asked to stop."""
         return self._failed or (self._running is not None and self._running.cancelling() > 0)
 
-    def replay(self, recorded: Recorded) -> None:
+    def replay(self, recorded: Recorded, *, isolated: bool) -> None:
         """Take tasks as a recording has them, and let the function know. Call it before `run`."""
         self.caller.sandbox = True
-        self._answer = recorded.around(self._answer)
+        self._answer = recorded.around(self._guard.around(self._answer) if isolated else self._answer)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Poll, work, answer and commit until `stop`; then drain."""

@@ -3,9 +3,11 @@
 The rules are in `mesh.core.task.poison`.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from mesh.adapters.diagnostics import diagnostics
+from mesh.core.protocol.event import Event
 from mesh.core.task.agent import Agent
 from mesh.core.task.poison import DEATHS_MAX, ISOLATE_DEATHS_MIN, ISOLATED_DEATHS_MAX, MARKED_MAX
 from mesh.runtime.execution.isolation import IsolatedProcess, IsolatedProcesses, NotLoaded
@@ -15,6 +17,10 @@ from mesh.services.worker.environment import MarkSlots
 from mesh.services.worker.outbox import Changes
 
 _log = diagnostics("worker")
+
+
+Answering = Callable[[Event, Attempt], Awaitable[Event | None]]
+"""A function that answers a task by one attempt."""
 
 
 class TaskRunner(Protocol):
@@ -51,6 +57,10 @@ class PoisonGuard:
     def __init__(self, agent: Agent, slots: MarkSlots, processes: IsolatedProcesses | None, runner: TaskRunner) -> None:
         self._where, self._slots, self._runner = agent.where, slots, runner
         self._processes = processes if processes is not None and processes.can_run(agent) else None
+
+    def around(self, answer: Answering) -> Answering:
+        """Return `answer` with every call in an isolated process, not only that of a suspected task."""
+        return in_isolation(answer, self._where, self._processes)
 
     async def handle(self, work: Work) -> None:
         """Run a suspected task to an answer."""
@@ -100,3 +110,20 @@ class PoisonGuard:
         finally:
             if not attempt.abandoned:
                 release()
+
+
+def in_isolation(answer: Answering, where: str, processes: IsolatedProcesses | None) -> Answering:
+    """Return `answer` with each call in an isolated process. A function that none can load is called in this one."""
+    if processes is None:
+        return answer
+
+    async def isolated(task: Event, attempt: Attempt) -> Event | None:
+        try:
+            async with processes.acquire(where) as process:
+                attempt.isolated_process = process
+                return await answer(task, attempt)
+        except NotLoaded as error:
+            _log.warning("a task is replayed in the process of the replay", function=where, reason=str(error))
+            return await answer(task, attempt)
+
+    return isolated

@@ -67,10 +67,13 @@ class Worker:
             if topology.chaos:
                 consumer.caller.injected_fault = partial(self._fault, name)
 
-    def replay(self, recorded: Recorded) -> None:
-        """Take the tasks of all agents as a recording has them. Call it before `run`."""
+    def replay(self, recorded: Recorded, *, isolated: bool = False) -> None:
+        """Take the tasks of all agents as a recording has them, each in an isolated process if `isolated`.
+
+        Call it before `run`.
+        """
         for consumer in self.consumers.values():
-            consumer.replay(recorded)
+            consumer.replay(recorded, isolated=isolated)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Open the agents' resources, work until `stop` is set, let running tasks end within the drain timeout, close.

@@ -1,7 +1,9 @@
 """The past of the board in a file: the same as in memory, in flat memory, and gone afterwards."""
 
+import pickle
 import random
 import resource
+from pathlib import Path
 
 from mesh.adapters.sqlite import stored_past
 from mesh.adapters.sqlite.stored_past import StoredPast
@@ -34,6 +36,14 @@ def test_it_answers_as_the_past_in_memory_does(monkeypatch) -> None:  # type: ig
                     for key in "abz":
                         assert stored.at(key, at_ms, but=but) == memory.at(key, at_ms, but=but)
                         assert stored.history(key, at_ms, but=but) == memory.history(key, at_ms, but=but)
+
+
+def test_another_process_can_read_a_past_with_a_path(tmp_path: Path) -> None:
+    value = PastValue("key", b"1", "x:1", 7, "p/1")
+    with StoredPast(0, str(tmp_path / "past")) as stored:
+        stored.take(value)
+        with pickle.loads(pickle.dumps(stored)) as read:
+            assert read.values(8) == [value]
 
 
 def test_many_values_take_little_memory() -> None:

@@ -114,7 +114,7 @@ async def _repeated(
     timeout_s = seconds("--timeout", options.timeout)
     with terminable(), session.output.progress(options.repeat if options.repeat > 1 else None) as bar:
         for number in range(1, options.repeat + 1):
-            new = await run_in_sandbox(topology, agents, rerun, timeout_s=timeout_s, save=save)
+            new = await run_in_sandbox(topology, agents, rerun, timeout_s=timeout_s, save=save, isolated=True)
             bar.advance(1, f"{number} of {options.repeat}")
             yield new, run_diff(side_of(recorded, masked=masked), side_of(new), ignored)
 
