@@ -29,7 +29,7 @@ from mesh.core.publishing.effect_records import inbox_record
 from mesh.core.task.agent import Agent
 from mesh.core.topology.model import Topology
 from mesh.operations.replay.run_facts import RunFacts, read_run_facts
-from mesh.runtime.execution.isolation import ChildProcesses
+from mesh.runtime.execution.isolation import START_TIMEOUT_S, ChildProcesses, NotLoaded
 from mesh.runtime.loop import append_all
 from mesh.services.worker.environment import Recorded
 from mesh.settings import Settings
@@ -211,7 +211,19 @@ async def sandbox(
         if process.worker is not None:
             process.worker.replay(recorded, isolated=isolated)
         await exits.enter_async_context(running(process))
+        if isolated:
+            await _warm(processes, agents)
         yield Sandbox(log, topology)
+
+
+async def _warm(processes: ChildProcesses, agents: Mapping[str, Agent]) -> None:
+    """Start a process that has loaded the functions, so that the time limit of a run does not count that."""
+    with suppress(TimeoutError):  # the calls say why
+        async with asyncio.timeout(START_TIMEOUT_S):
+            for agent in filter(processes.can_run, agents.values()):
+                with suppress(NotLoaded):  # called in this process
+                    async with processes.acquire(agent.where):
+                        pass
 
 
 async def _fill(board: Board, values: Sequence[PastValue]) -> None:

@@ -61,12 +61,12 @@ def here(lived: Cli) -> Iterator[Cli]:
 
 
 @pytest.fixture
-def swapped(here: Cli) -> Iterator[Callable[[str], None]]:
+def swapped(here: Cli) -> Iterator[Callable[[str], int]]:
     """Let the topology name another function of the greeter."""
     file = here.folder / "topics.yaml"
     before = file.read_text()
     assert "desk:greet" in before
-    yield lambda name: file.write_text(before.replace("desk:greet", f"faulty:{name}")) and None
+    yield lambda name: file.write_text(before.replace("desk:greet", f"faulty:{name}"))
     file.write_text(before)
 
 
@@ -84,7 +84,7 @@ def test_a_function_that_ends_its_process_is_a_difference(here: Cli, name: str, 
 
 
 def test_the_other_recordings_are_taken_after_one_that_ends_the_process(
-    here: Cli, swapped: Callable[[str], None]
+    here: Cli, swapped: Callable[[str], int]
 ) -> None:
     swapped("leave")
     done = here("test", "kept", "--json")
