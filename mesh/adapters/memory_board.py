@@ -160,7 +160,7 @@ class BoardAtMoment(MemoryBoard):
         return None if found is None else _entry(found)
 
 
-def board_at(past: BoardPast, task: Event) -> Board:
+def board_at(past: PastBoard, task: Event) -> Board:
     """Return the board that a task sees when it is replayed: as it stood when its record was stored."""
     return cast(Board, BoardAtMoment(past, task.at_ms, but=(f"{task.agent}/{task.task_id}",)))
 

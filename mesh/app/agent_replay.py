@@ -88,7 +88,7 @@ async def replay_agent(
             await environment.isolated_processes.close()
 
 
-def _environment(topology: Topology, folder: Path, past: BoardPast, processes_max: int) -> Environment:
+def _environment(topology: Topology, folder: Path, past: PastBoard, processes_max: int) -> Environment:
     """Return the environment of a worker whose log is never opened."""
     file = folder / "mesh.db"
     settings = Settings(log=f"sqlite:{file}", board_prefix=topology.prefix)

@@ -24,7 +24,7 @@ from mesh.adapters.clock import SystemClock
 from mesh.adapters.memory_board import board_at
 from mesh.adapters.ports import Board
 from mesh.app.wiring import open_board
-from mesh.core.board.past_values import BoardPast
+from mesh.core.board.past_values import PastBoard
 from mesh.core.errors import BoardUnavailable
 from mesh.core.protocol.event import Event
 from mesh.core.task import result
@@ -148,7 +148,7 @@ def _watch(worker: int) -> None:
     _end_all()
 
 
-async def _main(settings: Settings, past: BoardPast | None, pipe: BinaryIO, send: Callable[[object], None]) -> None:
+async def _main(settings: Settings, past: PastBoard | None, pipe: BinaryIO, send: Callable[[object], None]) -> None:
     loop, orders = asyncio.get_running_loop(), asyncio.Queue[CallRequest | LoadRequest | None]()
 
     def read_orders() -> None:
