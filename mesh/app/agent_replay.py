@@ -4,8 +4,11 @@ Arguments and results are validated, time limits hold, and errors become failure
 a log. Each task sees the board as it stood when its record was stored, and its own writes.
 """
 
+import asyncio
+import os
 import time
 from collections.abc import AsyncIterable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -24,7 +27,13 @@ from mesh.core.task.agent import Agent
 from mesh.core.topology.model import AgentSpec, Topology
 from mesh.core.verification.record_diff import Difference
 from mesh.operations.replay.task_answers import TaskAnswer
-from mesh.runtime.execution.isolation import PROCESSES_MAX, ChildProcesses
+from mesh.runtime.execution.isolation import (
+    PROCESSES_MAX,
+    BatchRequest,
+    ChildProcesses,
+    IsolatedProcessDied,
+    NotLoaded,
+)
 from mesh.runtime.execution.key_lanes import KeyLanes
 from mesh.services.worker.assignment import Work
 from mesh.services.worker.attempt import Attempt, Caller
@@ -40,6 +49,9 @@ STDERR: Final = 2
 """File descriptor of standard error, where what functions print goes in a replay."""
 QUEUED_MAX: Final = 500
 """Tasks that may be queued while others run."""
+BATCH_MS: Final = 10
+"""Time that the calls of one batch should take together: tasks that take longer are in a batch of their own."""
+BATCH_TASKS_MAX: Final = 100
 
 
 class Compared(NamedTuple):
@@ -73,25 +85,25 @@ async def replay_agent(
     spec = replace(spec, lanes=jobs or spec.lanes)
     lifespans = Lifespans()
     with TemporaryDirectory(prefix=FOLDER_PREFIX) as folder:
-        environment = _environment(topology, Path(folder), past, jobs or min(spec.lanes, PROCESSES_MAX))
-        calls = _Calls(environment, spec, agent, past, ignored, on_result)
+        file, processes_max = Path(folder) / "mesh.db", jobs or min(spec.lanes, PROCESSES_MAX)
+        environment = _environment(topology, file)
+        settings = Settings(log=f"sqlite:{file}", board_prefix=topology.prefix)
+        processes = ChildProcesses(settings, past, processes_max=processes_max, output=STDERR)
+        calls = _Calls(environment, processes, spec, agent, past, ignored, on_result)
         try:
             calls.caller.resources = await lifespans.enter(agent)
             async for batch in batches:
                 for recorded in batch:
                     await calls.begin(recorded)
-            await calls.lanes.wait_below(1)
+            await calls.end()
         finally:
             calls.close()
             await lifespans.close()
-            assert environment.isolated_processes is not None  # made above
-            await environment.isolated_processes.close()
+            await processes.close()
 
 
-def _environment(topology: Topology, folder: Path, past: PastBoard, processes_max: int) -> Environment:
+def _environment(topology: Topology, file: Path) -> Environment:
     """Return the environment of a worker whose log is never opened."""
-    file = folder / "mesh.db"
-    settings = Settings(log=f"sqlite:{file}", board_prefix=topology.prefix)
     return Environment(
         log=SqliteLog(file, clock=_BeforeAll()),
         board=SqliteBoard(file, prefix=topology.prefix),
@@ -99,7 +111,7 @@ def _environment(topology: Topology, folder: Path, past: PastBoard, processes_ma
         clock=SystemClock(),
         options=WorkerOptions(),
         slots=MarkSlots(),
-        isolated_processes=ChildProcesses(settings, past, processes_max=processes_max, output=STDERR),
+        isolated_processes=None,
         on_abandoned=lambda: None,
     )
 
@@ -125,11 +137,16 @@ class _Replayed(Work):
 
 
 class _Calls:
-    """Calls of one function, `spec.lanes` at the same time."""
+    """Calls of one function, `spec.lanes` at the same time.
+
+    Quick calls go to their process in batches, since a message costs more than such a call. A batch that kills its
+    process or takes too long is called again task by task, so that one task gets the blame.
+    """
 
     def __init__(
         self,
         environment: Environment,
+        processes: ChildProcesses,
         spec: AgentSpec,
         agent: Agent,
         past: PastBoard,
@@ -138,20 +155,40 @@ class _Calls:
     ) -> None:
         self._ignored, self._on_result, self._numbers = ignored, on_result, count()
         self._window = spec.lanes + QUEUED_MAX
-        self.lanes: KeyLanes[TaskAnswer] = KeyLanes(self._call, lanes_max=spec.lanes)
+        self._spec, self._where = spec, agent.where
+        self.lanes: KeyLanes[Sequence[TaskAnswer]] = KeyLanes(self._call, lanes_max=spec.lanes)
         self.caller = Caller(
             environment, spec, agent, Counts(), cache=None, append_changes=_append_none, on_abandoned=self._abandon
         )
         self.caller.sandbox = True
         self.caller.board_of = partial(board_at, past)
-        processes = environment.isolated_processes
-        assert processes is not None  # see _environment
-        self._in_process = in_isolation(self._answer, agent.where, processes if processes.can_run(agent) else None)
+        self._processes = processes if processes.can_run(agent) else None
+        self._in_process = in_isolation(self._answer, agent.where, self._processes)
+        self._batch: list[TaskAnswer] = []
+        self._batch_tasks = 1
+        """Tasks of the next batch."""
+        self._took_ms = 0.0
+        """Time of the last call."""
+        self._quick = asyncio.Semaphore(os.cpu_count() or 1)
+        self._timed = self._processes is None
+        """A call has ended, so that it is known how long one takes; until then there is one."""
 
     async def begin(self, recorded: TaskAnswer) -> None:
-        """Call the function as soon as there is room. Each task has a lane of its own."""
-        await self.lanes.wait_below(self._window)
-        self.lanes.put(b"%d" % next(self._numbers), recorded)
+        """Call the function as soon as there is room. Each batch has a lane of its own."""
+        self._batch.append(recorded)
+        if len(self._batch) >= self._batch_tasks:
+            await self._begin_batch()
+
+    async def end(self) -> None:
+        """Begin what is left and wait until all calls have ended."""
+        if self._batch:
+            await self._begin_batch()
+        await self.lanes.wait_below(1)
+
+    async def _begin_batch(self) -> None:
+        batch, self._batch = self._batch, []
+        await self.lanes.wait_below(max(self._window // len(batch), self._spec.lanes) if self._timed else 1)
+        self.lanes.put(b"%d" % next(self._numbers), batch)
 
     def close(self) -> None:
         """Cancel what still runs."""
@@ -159,11 +196,34 @@ class _Calls:
         self.lanes.cancel()
         self.caller.close()
 
-    async def _call(self, recorded: TaskAnswer) -> None:
-        work = _Replayed(recorded)
-        answer = await self._in_process(recorded.task, Attempt(work, None))
-        if answer is not None:
-            self._compare(work, answer)
+    async def _call(self, batch: Sequence[TaskAnswer]) -> None:
+        answers = await self._answer_together(batch) if len(batch) > 1 else None
+        if answers is None:
+            for recorded in batch:
+                work = _Replayed(recorded)
+                async with self._gate:
+                    answer = await self._in_process(recorded.task, Attempt(work, None))
+                if answer is not None:
+                    self._compare(recorded, answer, (time.perf_counter() - work.began_s) * 1_000)
+        else:
+            for recorded, (answer, took_ms) in zip(batch, answers, strict=True):
+                self._compare(recorded, answer, took_ms)
+
+    @property
+    def _gate(self) -> AbstractAsyncContextManager[None]:
+        """Bounds the processes for quick calls, which wait for nothing: each processor needs one."""
+        return self._quick if self._processes is not None and self._took_ms < BATCH_MS else nullcontext()
+
+    async def _answer_together(self, batch: Sequence[TaskAnswer]) -> Sequence[tuple[Event, float]] | None:
+        """Return the answers of a batch; None if its process died, cannot be had, or took longer than one task may."""
+        assert self._processes is not None  # else a batch has one task
+        order = BatchRequest(self._spec, self._where, [recorded.task for recorded in batch])
+        try:
+            async with self._gate, self._processes.acquire(self._where) as process:
+                async with asyncio.timeout(self._spec.timeout_ms / 1_000):
+                    return await process.answer_batch(order)
+        except (IsolatedProcessDied, NotLoaded, TimeoutError):
+            return None
 
     async def _answer(self, task: Event, attempt: Attempt) -> Event | None:
         cast(_Replayed, attempt.work).began_s = time.perf_counter()  # not while its process was started
@@ -172,14 +232,18 @@ class _Calls:
     def _abandon(self, attempt: Attempt, answer: Event | None) -> None:
         self.lanes.abandon(attempt.runner)
         if answer is not None:
-            self._compare(cast(_Replayed, attempt.work), answer)
+            work = cast(_Replayed, attempt.work)
+            self._compare(work.recorded, answer, (time.perf_counter() - work.began_s) * 1_000)
 
-    def _compare(self, work: _Replayed, new: Event) -> None:
-        took_ms, recorded = (time.perf_counter() - work.began_s) * 1_000, work.recorded
+    def _compare(self, recorded: TaskAnswer, new: Event, took_ms: float) -> None:
         masked: set[str] = set()
         differences = answer_differences(recorded.answer, new, self._ignored, masked)
         verdict = verdict_of(recorded.answer, new, differences, recorded.took_ms, took_ms)
         self._on_result(Compared(recorded, new, took_ms, verdict, differences, len(masked)))
+        self._timed = True
+        if self._processes is not None:
+            self._took_ms = took_ms
+            self._batch_tasks = max(1, min(int(BATCH_MS / took_ms), BATCH_TASKS_MAX))
 
 
 async def _append_none(changes: Sequence[BoardChange]) -> None:

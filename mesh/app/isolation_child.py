@@ -29,9 +29,20 @@ from mesh.core.errors import BoardUnavailable
 from mesh.core.protocol.event import Event
 from mesh.core.task import result
 from mesh.core.task.agent import Agent, agent_of
+from mesh.core.topology.model import AgentSpec
 from mesh.runtime.execution import agent_modules, loop_guard
 from mesh.runtime.execution.contexts import Contexts, within
-from mesh.runtime.execution.isolation import CallAnswer, CallRequest, LoadFailure, LoadRequest, find, frame, read_frame
+from mesh.runtime.execution.isolation import (
+    BatchAnswer,
+    BatchRequest,
+    CallAnswer,
+    CallRequest,
+    LoadFailure,
+    LoadRequest,
+    find,
+    frame,
+    read_frame,
+)
 from mesh.runtime.execution.threads import Threads
 from mesh.services.worker.invocation import Function, context_of, failed
 from mesh.services.worker.lifespans import Lifespans
@@ -44,6 +55,7 @@ CLOSE_TIMEOUT_S = 1.0
 """Time for the resources of agents to close after the last order; the worker kills this process after 2 s."""
 LOOKS, LOOKS_S = 10, 0.005
 """Number and interval of checks that a call has left no thread and no asyncio task."""
+Order = CallRequest | BatchRequest | LoadRequest
 
 
 class RequestServer:
@@ -63,11 +75,15 @@ class RequestServer:
         self.closable = False
         """No order is being served, and resources of agents are open."""
 
-    async def serve(self, orders: "asyncio.Queue[CallRequest | LoadRequest | None]") -> None:
+    async def serve(self, orders: "asyncio.Queue[Order | None]") -> None:
         """Serve orders until None comes, then close the resources of agents."""
         while (order := await orders.get()) is not None:
             if isinstance(order, LoadRequest):
                 self._send(await self._load(order))
+            elif isinstance(order, BatchRequest):
+                answers = await self._answer_batch(order)
+                _flush()
+                self._send(BatchAnswer(answers, clean=await self._clean()))
             else:
                 answer = await within(self._contexts.new(), self._answer(order))
                 _flush()
@@ -100,9 +116,34 @@ class RequestServer:
             await asyncio.sleep(LOOKS_S)
         return False
 
+    async def _answer_batch(self, batch: BatchRequest) -> list[tuple[Event, float]]:
+        threads, answers = self._threads_of(batch.spec, batch.where), []
+        try:
+            for task in batch.tasks:
+                order, began_s = CallRequest(batch.spec, batch.where, task, None, sandbox=True), time.perf_counter()
+                answer = await within(self._contexts.new(), self._call(order, threads))
+                answers.append((answer, (time.perf_counter() - began_s) * 1_000))
+        finally:
+            if threads is not None:
+                threads.close()
+        return answers
+
     async def _answer(self, order: CallRequest) -> Event:
+        threads = self._threads_of(order.spec, order.where)
+        try:
+            return await self._call(order, threads)
+        finally:
+            if threads is not None:
+                threads.close()
+
+    def _threads_of(self, spec: AgentSpec, where: str) -> Threads | None:
+        """Return a thread for calls of a blocking function."""
+        if self._agents[where].is_async:
+            return None
+        return Threads(1, name=spec.name, on_abandon=_ignore, on_late=_ignore)
+
+    async def _call(self, order: CallRequest, threads: Threads | None) -> Event:
         agent, task = self._agents[order.where], order.task
-        threads = None if agent.is_async else Threads(1, name=order.spec.name, on_abandon=_ignore, on_late=_ignore)
         resources = self._resources[order.where]
         context = context_of(task, self._board_of(task), self._send, resources, sandbox=order.sandbox)
         try:
@@ -114,9 +155,6 @@ class RequestServer:
             return failed(task, context, result.fault_of(error, agent_modules.user_frame))
         except BaseException as error:  # noqa: BLE001  # an agent may raise anything, even SystemExit
             return failed(task, context, result.fault_of(error, agent_modules.user_frame))
-        finally:
-            if threads is not None:
-                threads.close()
 
 
 def _ignore() -> None:
@@ -149,7 +187,7 @@ def _watch(worker: int) -> None:
 
 
 async def _main(settings: Settings, past: PastBoard | None, pipe: BinaryIO, send: Callable[[object], None]) -> None:
-    loop, orders = asyncio.get_running_loop(), asyncio.Queue[CallRequest | LoadRequest | None]()
+    loop, orders = asyncio.get_running_loop(), asyncio.Queue[Order | None]()
 
     def read_orders() -> None:
         while True:

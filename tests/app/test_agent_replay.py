@@ -51,6 +51,22 @@ async def price_apart(order: Placed, ctx: Context) -> Priced:
     return Priced(cents=order.n * 5, seen=seen.value, drawn=ctx.random().random(), at_ms=ctx.now_ms)
 
 
+async def plain(order: Placed) -> Priced:
+    return Priced(cents=order.n)
+
+
+async def ends_its_process(order: Placed) -> Priced:
+    if order.n == 25:
+        os._exit(0)
+    return Priced(cents=order.n)
+
+
+async def blocks(order: Placed) -> Priced:
+    if order.n == 25:
+        time.sleep(60)  # noqa: ASYNC251  # a fault of authors
+    return Priced(cents=order.n)
+
+
 async def recorded(mesh: MeshTest, orders: Sequence[int]) -> None:
     for n in orders:
         run = await mesh.publish("order.placed", {"n": n})
@@ -64,16 +80,17 @@ async def replay(
     ignore: Sequence[str] = (),
     skipped: Skipped | None = None,
     period: Period | None = None,
+    name: str = "price",
 ) -> list[Compared]:
     found: list[Compared] = []
     assert isinstance(mesh.log, SqliteLog)
     embedded = read_past_values(mesh.log.file, mesh.topology.prefix, 2**60)
     past = await read_past_board(mesh.log, mesh.topology, Period(), embedded)
-    pairs = read_task_answers(mesh.log, mesh.topology, "price", period or Period(), skipped or Skipped())
+    pairs = read_task_answers(mesh.log, mesh.topology, name, period or Period(), skipped or Skipped())
     async with aclosing(pairs) as batches:
         agent = agent_of(function)
         await replay_agent(
-            mesh.topology, "price", agent, batches, past, on_result=found.append, jobs=4, ignored=Ignored(ignore)
+            mesh.topology, name, agent, batches, past, on_result=found.append, jobs=4, ignored=Ignored(ignore)
         )
     return found
 
@@ -101,6 +118,19 @@ async def test_a_function_of_a_module_sees_the_past_board_in_its_own_process() -
         await recorded(mesh, [1, 2, 3])
         found = await replay(mesh, price_apart)
     assert [(each.verdict, list(each.differences)) for each in found] == [("same", [])] * 3
+
+
+@pytest.mark.parametrize(("function", "code"), [(ends_its_process, "crash_loop"), (blocks, "timed_out")])
+async def test_one_call_of_a_batch_that_kills_or_holds_the_process_is_found(
+    function: Callable[..., Any], code: str
+) -> None:
+    async with MeshTest.of(plain, options={"plain": {"timeout": "2s"}}) as mesh:
+        await recorded(mesh, range(1, 41))
+        found = await replay(mesh, function, name="plain")
+    assert len(found) == 40
+    (failed,) = (each for each in found if each.verdict not in ("same", "slower"))
+    assert failed.new.fault is not None
+    assert (failed.new.fault.code, failed.recorded.task.data) == (code, b'{"n":25}')
 
 
 async def test_of_twenty_orders_exactly_those_that_the_change_touches_differ() -> None:

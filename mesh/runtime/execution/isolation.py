@@ -48,6 +48,14 @@ class CallRequest(NamedTuple):
     sandbox: bool = False
 
 
+class BatchRequest(NamedTuple):
+    """A request to call several tasks of a replay, one after the other."""
+
+    spec: AgentSpec
+    where: str
+    tasks: Sequence[Event]
+
+
 class LoadRequest(NamedTuple):
     """A request to load a function. `folder`: the folder of its module, if
     `mesh.runtime.execution.agent_modules` loaded it in this process."""
@@ -74,6 +82,13 @@ class CallAnswer(NamedTuple):
     """The answer to a task. `clean`: no thread or coroutine of the call is left in the process."""
 
     event: Event
+    clean: bool
+
+
+class BatchAnswer(NamedTuple):
+    """The answers to a batch, each with the time of its call in milliseconds. `clean`: see CallAnswer."""
+
+    events: Sequence[tuple[Event, float]]
     clean: bool
 
 
@@ -278,6 +293,16 @@ class _ChildProcess:
         assert isinstance(answer, CallAnswer)  # the answer to a CallRequest
         self.reusable = answer.clean
         return answer.event
+
+    async def answer_batch(self, order: BatchRequest) -> Sequence[tuple[Event, float]]:
+        """Call the function for each task; return the events with the times of the calls in milliseconds.
+
+        Cancellation kills the call. Raises IsolatedProcessDied: which task killed it is not known.
+        """
+        answer = await self._ask(order, None)
+        assert isinstance(answer, BatchAnswer)  # the answer to a BatchRequest
+        self.reusable = answer.clean
+        return answer.events
 
     async def end(self) -> None:
         """Close its standard input and wait for its exit."""

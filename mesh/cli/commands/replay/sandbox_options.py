@@ -29,7 +29,7 @@ IgnoreOption = Annotated[
 ]
 TimeoutOption = Annotated[str, typer.Option("--timeout", metavar="TIME", help="with --run: how long a run may take")]
 JobsOption = Annotated[
-    int, typer.Option("--jobs", metavar="N", min=0, help="with --agent: calls at a time; 0: as a worker")
+    int, typer.Option("--jobs", metavar="N", min=0, help="with --agent: calls at a time; 0: as a worker, at most 8")
 ]
 SaveOption = Annotated[
     str | None,
