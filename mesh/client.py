@@ -22,6 +22,7 @@ from uuid_utils import uuid7
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.log_time import ask_time
 from mesh.adapters.ports import Appended, Log, Reader, Refused
+from mesh.adapters.traced_requests import traced_requests
 from mesh.app.wiring import load_topology, open_log
 from mesh.core.errors import InvalidInput, LogUnavailable, WaitTimeout
 from mesh.core.history.request_match import not_accepted, why_not_answered
@@ -155,7 +156,8 @@ class Mesh:
         request = partial(self.request, type, payload, id=id, run_id=run_id, subject=subject)
         event = request(deadline_s=deadline_s, traceparent=traceparent, key=key)
         await self._watch()
-        return await self._together(event)
+        with traced_requests(self.log.url, [event], self.topology.inbox):
+            return await self._together(event)
 
     def request(
         self,
@@ -188,7 +190,8 @@ class Mesh:
         await self._watch()
         requests = list(events)
         await self._next()
-        verdicts = await self._put(requests)
+        with traced_requests(self.log.url, requests, self.topology.inbox):
+            verdicts = await self._put(requests)
         return [self._run(event, verdict, requests) for event, verdict in zip(requests, verdicts, strict=True)]
 
     async def _together(self, event: Event) -> Run:

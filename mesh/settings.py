@@ -81,18 +81,19 @@ class Settings(BaseModel):
         2_000, ge=0, le=INTEGER_MAX, description="an agent that runs this long after its cancellation is abandoned"
     )
     strays_max: int = Field(
-        32,
-        ge=0,
-        le=INTEGER_MAX,
-        description="with more abandoned calls that still run, a worker process ends with code 7",
+        32, ge=0, le=INTEGER_MAX, description="with more abandoned calls that still run, a worker ends with code 7"
     )
     blocked_ms_max: int = Field(
-        30_000,
-        ge=200,
-        le=INTEGER_MAX,
-        description="a worker process whose agents block it for this long ends with code 7",
+        30_000, ge=200, le=INTEGER_MAX, description="a worker whose agents block it for this long ends with code 7"
     )
     http: str = Field("", description="PORT or HOST:PORT of /metrics, /healthz and /readyz; unset: none")
+    trace_slow_ms: int = Field(
+        10_000, ge=0, le=INTEGER_MAX, description="tasks and runs that take longer are traced, sampled or not; 0: none"
+    )
+    trace_kept_max: int = Field(
+        2_048, ge=0, le=1_000_000, description="spans outside the sample kept in case their run ends badly; 0: none"
+    )
+    trace_decisions: float = Field(0, ge=0, le=1, description="share of traced runs whose decisions are spans")
     run_index: str = Field("", description="folder of the index of runs, or off; unset: beside the embedded file")
     poll_records_max: int = Field(500, gt=0, le=100_000, description="records of one poll")
     record_bytes_max: int = Field(

@@ -14,6 +14,7 @@ from typer.main import get_command
 import mesh.errors
 import mesh.testing
 from mesh.adapters.telemetry import BacklogMeter
+from mesh.adapters.tracing.span_names import ATTRIBUTES
 from mesh.cli.app import COMMANDS, app
 from mesh.cli.framework.options import PANEL
 from mesh.context import AgentBoard, Context
@@ -155,6 +156,12 @@ class _Recorder:
         self.made.append((name, unit, description))
 
 
+def traces() -> str:
+    """docs/reference/traces.md"""
+    rows = [(f"`{name}`", spans, value) for name, spans, value in ATTRIBUTES]
+    return page("traces", attributes=table(("attribute", "spans", "value"), rows))
+
+
 def metrics() -> str:
     """docs/reference/metrics.md"""
     recorder: Any = _Recorder()
@@ -272,6 +279,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "docs/reference/settings.md": settings,
     "docs/reference/cli.md": cli,
     "docs/reference/metrics.md": metrics,
+    "docs/reference/traces.md": traces,
     "docs/reference/reason-codes.md": reason_codes,
     "docs/reference/invariants.md": invariants,
 }

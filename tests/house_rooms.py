@@ -99,7 +99,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "aiokafka": ("mesh/adapters/kafka",),
     "fastapi": ("mesh/services/gateway",),
     "faust": ("mesh/adapters/faust",),
-    "opentelemetry": ("mesh/adapters/telemetry",),
+    "opentelemetry": ("mesh/adapters/telemetry", "mesh/adapters/tracing"),
     "platformdirs": ("mesh/settings.py",),
     "pydantic_core": (
         "mesh/core/payload/json_encode.py",

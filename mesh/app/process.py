@@ -63,7 +63,14 @@ class Process:
         self.log, self.topology, self._clock = log, topology, clock
         self.orchestrator = None
         if "orchestrator" in services:
-            self.orchestrator = Orchestrator(log, topology, clock, absence_ms=settings.worker_absence_ms, **options)
+            self.orchestrator = Orchestrator(
+                log,
+                topology,
+                clock,
+                absence_ms=settings.worker_absence_ms,
+                traced_share=settings.trace_decisions,
+                **options,
+            )
         self.intake = Intake(log, topology, clock, **options) if "intake" in services else None
         self.monitor = None
         if "monitor" in services:

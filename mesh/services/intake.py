@@ -8,9 +8,12 @@ type that only a newer topology declares is admitted under that topology, once a
 import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from time import time_ns
 
 from mesh.adapters.diagnostics import LimitedLog
 from mesh.adapters.ports import SESSION_TIMEOUT_MS, Clock, Commit, Log
+from mesh.adapters.tracing.intake_spans import IntakeSpans
+from mesh.adapters.tracing.span_factory import SpanFactory
 from mesh.core.ingress.admission import admit
 from mesh.core.ingress.request_formats import Rejection
 from mesh.core.protocol.event import Event
@@ -37,6 +40,7 @@ class Intake:
     ) -> None:
         self._topology, self._log = topology, LimitedLog("intake")
         self._topologies = TopologyStore(log, topology, clock)
+        self._spans = IntakeSpans(SpanFactory(log.url), topology.group("intake"))
         self._topics = [rule.name for rule in topology.topics.values() if rule.ingress]
         self.accepted = 0
         """Number of requests that were admitted since the start of this process."""
@@ -77,7 +81,9 @@ class Intake:
         """Return requests for the inbox, dead letters and rejections (stage)."""
         out: list[NewRecord] = []
         newer: list[Topology] | None = None
+        traced = self._spans.is_active
         for record in records:
+            began_ns = time_ns() if traced else 0
             request = admit(record, self._topology)
             if isinstance(request, Rejection) and request.code == "unknown_type":
                 newer = await self._topologies.newer() if newer is None else newer
@@ -85,6 +91,8 @@ class Intake:
             if isinstance(request, Rejection):
                 kind, place = (record.topic, request.code), coordinates(record)
                 self._log.warning("a request was rejected", kind, code=request.code, at=place, reason=request.message)
+            if traced:
+                self._spans.processed(record, request, began_ns)
             out += self.answer(record, request)
         return out
 

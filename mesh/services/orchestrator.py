@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from mesh.adapters.diagnostics import diagnostics
 from mesh.adapters.log_time import ask_time
 from mesh.adapters.ports import SESSION_TIMEOUT_MS, Clock, Commit, Log
+from mesh.adapters.tracing.decision_spans import DecisionSpans
+from mesh.adapters.tracing.span_factory import SpanFactory
 from mesh.core.errors import TopicsInvalid
 from mesh.core.protocol.codec import read_event
 from mesh.core.protocol.event import DUE, Event
@@ -55,8 +57,10 @@ class Orchestrator:
         session_timeout_ms: int = SESSION_TIMEOUT_MS,
         absence_ms: int = GRACE_MS,
         costs: Costs = COSTS,
+        traced_share: float = 0.0,
     ) -> None:
-        """`costs` decide when checkpoints are written; `absence_ms`: see `UnservedTasks`."""
+        """`costs` decide when checkpoints are written; `absence_ms`: see `UnservedTasks`; `traced_share`: of runs whose
+        decisions have spans."""
         self._log = log
         self._topology = topology
         self._clock = clock
@@ -65,6 +69,13 @@ class Orchestrator:
         """Timers by partition, measured by the uptime of this machine: setting its clock moves no timer."""
         self._timer_set = asyncio.Event()
         self._decisions = DecisionLog()
+        self._spans = DecisionSpans(
+            SpanFactory(log.url),
+            inbox=topology.inbox,
+            dead=topology.dead,
+            group=topology.group("orchestrator"),
+            share=traced_share,
+        )
         self._relay = ControlRelay(log, topology)
         self._unserved = UnservedTasks(log, topology, clock, lambda: self._relay.control, grace_ms=absence_ms)
         self._checkpoints = CheckpointManager(
@@ -147,8 +158,9 @@ class Orchestrator:
         topology, state, log_ms = self._topology, self._states[partition], self._log.now_ms()
         control, before = state.control, state.topology
         out: list[NewRecord] = []
-        fold = state.step
+        fold, spans = state.step, self._spans
         for record in records:
+            began_ns = spans.now_ns()
             try:
                 effects = fold(record)
             except TopologyMissing as missing:
@@ -172,6 +184,7 @@ class Orchestrator:
                             self.letters[effect.agent, effect.code] += 1
                         self._decisions.effect(effect)
                         out += late_rejections(effect, state, topology)
+            spans.decided(record, effects, began_ns, state.runs.get)
         if state.control is not control:
             self._relay.folded(partition, state.control)
         if state.topology is not before and state.topology.digest != topology.digest:

@@ -94,7 +94,7 @@ class Host:
             else:
                 self._announce()
             if await self._retry_while_unreachable(self._check_topics):
-                async with _spans() if "worker" in self._services else nullcontext():
+                async with self._spans() if self._services else nullcontext():
                     await self._serve()
 
     async def _open_http(self, host: str, port: int, exits: AsyncExitStack) -> None:
@@ -299,8 +299,10 @@ class Host:
             asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
             self._stop.event.set()
 
+    def _spans(self) -> AbstractAsyncContextManager[None]:
+        from mesh.adapters.tracing.kept_spans import KeptSpans
+        from mesh.adapters.tracing.trace_export import exported
 
-def _spans() -> AbstractAsyncContextManager[None]:
-    from mesh.adapters.telemetry import exported
-
-    return exported("mesh-worker")
+        settings = self._session.settings
+        kept = KeptSpans(settings.trace_kept_max, settings.trace_slow_ms) if settings.trace_kept_max else None
+        return exported("mesh" if len(self._services) > 1 else f"mesh-{self._services[0]}", kept)

@@ -1,6 +1,7 @@
 """A partition in one assignment, and one record of it to work on."""
 
 import asyncio
+from collections.abc import Callable
 from typing import NamedTuple
 
 from mesh.adapters.ports import Commit
@@ -119,10 +120,12 @@ class PartitionCommit(NamedTuple):
 class Work:
     """One record to work on, and the assignment it came with."""
 
-    __slots__ = ("assignment", "record")
+    __slots__ = ("assignment", "record", "sent")
 
     def __init__(self, record: Record, assignment: PartitionAssignment) -> None:
         self.record, self.assignment = record, assignment
+        self.sent: Callable[[], None] | None = None
+        """Ends the span of the answer on its way to the log, if it has one."""
 
     @property
     def death_count(self) -> int:

@@ -107,6 +107,8 @@ class Caller:
         self._report_abandoned = environment.on_abandoned
         self.injected_fault: Callable[[], InjectedFault | None] = lambda: None
         """Returns the fault that `mesh break` has set for this agent, while it lasts."""
+        self.invoked: Callable[[Awaitable[Event], Event], Awaitable[Event]] | None = None
+        """Puts a span around a call of the function; None: there are no spans."""
         self._running: dict[asyncio.Task[Any], Attempt] = {}
         """Attempts with the agent's own timeout, in the order in which they began and so in that of their limits."""
         self._individual: dict[asyncio.Task[Any], Attempt] = {}
@@ -227,8 +229,10 @@ class Caller:
     def _call(self, attempt: Attempt) -> Awaitable[Event]:
         """Call the function, here or in the isolated process of the attempt."""
         if attempt.isolated_process is not None:
-            return self._call_isolated(attempt, attempt.isolated_process)
-        return self._function.answer(attempt.task, attempt.context, self.injected_fault())
+            call = self._call_isolated(attempt, attempt.isolated_process)
+        else:
+            call = self._function.answer(attempt.task, attempt.context, self.injected_fault())
+        return call if self.invoked is None else self.invoked(call, attempt.task)
 
     async def _call_isolated(self, attempt: Attempt, isolated_process: IsolatedProcess) -> Event:
         order = CallRequest(self._spec, self._where, attempt.task, self.injected_fault(), self.sandbox)

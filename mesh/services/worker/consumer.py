@@ -6,7 +6,8 @@ from typing import Any
 
 from mesh.adapters.diagnostics import agent_context, diagnostics
 from mesh.adapters.ports import Member
-from mesh.adapters.telemetry import Spans
+from mesh.adapters.tracing.span_factory import SpanFactory
+from mesh.adapters.tracing.task_spans import TaskSpans
 from mesh.core.protocol.event import Event
 from mesh.core.protocol.record import NewRecord
 from mesh.core.publishing.effect_records import inbox_record
@@ -63,9 +64,12 @@ class AgentConsumer:
             append_changes=self._outbox.append_changes,
             on_abandoned=self._abandon,
         )
+        factory = SpanFactory(environment.log.url)
+        self.spans = TaskSpans(factory, topic=topology.tasks(self.name), group=topology.group(self.name))
+        self.caller.invoked = self.spans.invoked
         self.gate = BreakerGate(spec, environment.clock, self.counts)
         guarded = self.gate.around(self.caller.answer)
-        self._answer = Spans().around(guarded, topic=topology.tasks(self.name), group=topology.group(self.name))
+        self._answer = self.spans.around(guarded)
         self._guard = PoisonGuard(agent, environment.slots, environment.isolated_processes, self)
         self._running: asyncio.Task[None] | None = None
         self._poison_ids: set[str] = set()
@@ -220,6 +224,7 @@ class AgentConsumer:
                     await self.partitions.commit_marks(assignment)
                 if event is not None:
                     answer = inbox_record(event, self._topology)
+                    work.sent = self.spans.sending(event, self._topology.inbox)
         finally:
             if answer is None and not attempt.abandoned:
                 self._outbox.put_changes(attempt.written())
@@ -246,6 +251,8 @@ class AgentConsumer:
     def _acknowledge(self, works: Sequence[Work]) -> None:
         """Finish tasks whose answers are durable."""
         for work in works:
+            if work.sent is not None:
+                work.sent()
             work.assignment.finish(work.record.offset)
             work.assignment.in_work -= 1
         self.partitions.request_commit()
