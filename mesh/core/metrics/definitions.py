@@ -136,7 +136,7 @@ DEFINITIONS: Final[dict[str, Definition]] = {
     ),
     "timeout_rate": Definition(
         "attempts that took too long",
-        "failures with code `timeout` ÷ answers",
+        "failures with code `timed_out` ÷ answers",
         SHARE,
         _ANSWERS,
         "< 1 %",

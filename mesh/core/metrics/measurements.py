@@ -45,6 +45,8 @@ DRIFT_UNIT: Final = 1_000
 """Drift is stored in thousandths."""
 UNTRIED: Final = frozenset({"later", "left_alone", "expired"})
 """Codes of failures in which the agent did not fail: it waits, was not called, or its run had ended."""
+TIMED_OUT: Final = "timed_out"
+"""Code of the failure of an attempt that took longer than its timeout."""
 OVERRIDES: Final = frozenset({CANCELLED, PAUSED, RESUMED, REDRIVEN})
 """Kinds of events by which operators override what the mesh does."""
 Scopes = Callable[[str], Aggregate]
@@ -128,7 +130,7 @@ class InboxMeter:
                 scope.count("untried")
             else:
                 scope.count("errors")
-                scope.count("timeouts", int(code == "timeout"))
+                scope.count("timeouts", int(code == TIMED_OUT))
                 scope.count(f"error:{code}")
                 scope.observe("cascade", cascade)
             if event.usage is not None:

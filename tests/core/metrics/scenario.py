@@ -2,7 +2,7 @@
 
 0 ms     run-1 and run-2 are requested
 1,000    plan of run-1 succeeded after 400 ms, of which it waited 100; 200 tokens, 0.002 USD
-1,500    plan of run-2 failed after 900 ms (timeout)
+1,500    plan of run-2 failed after 900 ms (timed out)
 2,500    plan of run-2 succeeded at attempt 2, after 500 ms
 3,000    ship of run-1 failed after 1,600 ms
 4,000    hand of run-1, its fallback, succeeded after 800 ms
@@ -99,7 +99,7 @@ def scenario() -> dict[TopicPartition, list[Record]]:
         event(REQUESTED, run_id="run-1", id="r1", data=b'{"text":"ship the red box"}', at_ms=BEGIN_MS),
         event(REQUESTED, run_id="run-2", id="r2", data=b'{"text":"ship the blue box"}', at_ms=BEGIN_MS),
         answer("run-1", "plan", 1_000, 400, waited_ms=100, words="ship the red box"),
-        answer("run-2", "plan", 1_500, 900, code="timeout"),
+        answer("run-2", "plan", 1_500, 900, code="timed_out"),
         answer("run-2", "plan", 2_500, 500, attempt=2),
         answer("run-1", "plan>ship", 3_000, 1_600, code="exception"),
         answer("run-1", "plan>hand", 4_000, 800),
