@@ -43,6 +43,7 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "mesh.core.dead_letters": _RUN,
     "mesh.core.history": _RUN,
     "mesh.core.metrics": _RUN,
+    "mesh.core.health": (*_RUN, "mesh.core.scaling", "mesh.core.metrics"),
     "mesh.core.verification": _RUN,
     "mesh.core.replay": (
         *_RUN,

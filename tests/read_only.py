@@ -63,6 +63,7 @@ def reading_commands(run: str, agent: str, change: str, folder: Path) -> Sequenc
         ["topics", "read", "inbox", "--run", run],
         ["topics", "read", "inbox", "outcomes", "--since", "1h", "--where", "depth >= 0"],
         ["lag"],
+        ["doctor", "--within", "30s"],
         ["top"],
         ["cost"],
         ["cost", "--by", "run", "--since", "1h"],

@@ -29,7 +29,7 @@ COMMANDS: Final = {
     "stop": "switches.stop_resume:stop_app",
     "resume": "switches.stop_resume:resume_app",
     "agents": "agents:app",
-    **{name: f"metrics.{name}:app" for name in ("top", "lag", "cost", "windows")},
+    **{name: f"metrics.{name}:app" for name in ("top", "doctor", "lag", "cost", "windows")},
     **{name: f"{name}:app" for name in ("topics", "check")},
     "dead": "dead_letters.dead:app",
     "replay": "replay.replay:app",

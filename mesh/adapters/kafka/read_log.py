@@ -4,7 +4,7 @@ The rights Read and Describe on the topics suffice. With Describe on the mesh's 
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from mesh.adapters.kafka.topics import Topics
 from mesh.adapters.log_time import LogTime
 from mesh.adapters.ports import Bounds, Commit
 from mesh.core.errors import ConfigInvalid, LogUnavailable, NotFound
+from mesh.core.health.log_rules import ClusterFacts
 from mesh.core.protocol.record import RECORD_BYTES_MAX, TopicPartition
 
 T = TypeVar("T", KafkaMember, KafkaReader)
@@ -110,6 +111,10 @@ class KafkaReadLog:
     async def offsets_at(self, topic: str, at_ms: int) -> Mapping[int, int]:
         """See `Log.offsets_at`. Raises NotFound for an unknown topic."""
         return await self._admin().offsets_at(topic, at_ms)
+
+    async def facts(self, names: Collection[str]) -> ClusterFacts:
+        """Return what the brokers say of these topics: replicas and settings. Raises LogUnavailable."""
+        return await self._admin().facts(names)
 
     async def committed(self, group: str, topic: str) -> Mapping[int, Commit]:
         """See `Log.committed`. Raises NotFound for an unknown topic.

@@ -19,6 +19,7 @@ from mesh.adapters.kafka import commits as group_commits
 from mesh.adapters.kafka.connection import MEMBER_ROLE, Connection, ended_within
 from mesh.adapters.ports import Bounds, Commit, TopicSpec
 from mesh.core.errors import Fenced, LogUnavailable, NotFound, TopicsInvalid
+from mesh.core.health.log_rules import SETTINGS, ClusterFacts, TopicFacts
 from mesh.core.protocol.record import TopicPartition
 
 REPLICAS_MAX = 3
@@ -158,6 +159,29 @@ class Topics:
             return found
 
         return await self._connection.ask("read the settings of topics", request) if asked else []
+
+    async def facts(self, names: Collection[str]) -> ClusterFacts:
+        """Return replicas and settings of these topics, as far as they exist and may be read. Raises LogUnavailable."""
+        wanted = dict.fromkeys(SETTINGS, "")
+        asked = [ConfigResource(ConfigResourceType.TOPIC, name, wanted) for name in sorted(names)]
+
+        async def request() -> ClusterFacts:
+            brokers = len((await self._admin.describe_cluster())["brokers"])
+            described = (await self._send(MetadataRequest(sorted(names), False))).to_object()["topics"]
+            replicas = {
+                topic["topic"]: min((len(each["replicas"]) for each in topic["partitions"]), default=0)
+                for topic in described
+                if topic["partitions"]
+            }
+            found = {name: TopicFacts(number, {}) for name, number in replicas.items()}
+            for answer in await self._admin.describe_configs(asked) if asked else ():
+                for code, _message, _type, name, entries, *_ in answer.resources:
+                    if errors.for_code(code) is errors.NoError and name in replicas:
+                        settings = {entry[0]: entry[1] for entry in entries if entry[1] is not None}
+                        found[name] = TopicFacts(replicas[name], settings)
+            return ClusterFacts(brokers, found)
+
+        return await self._connection.ask("describe the cluster", request)
 
     async def bounds(self, topic: str) -> dict[int, Bounds]:
         """See `Log`. Raises NotFound and LogUnavailable."""

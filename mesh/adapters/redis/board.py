@@ -156,6 +156,11 @@ class RedisBoard:
                 fix=f"redis-cli CONFIG SET maxmemory-policy {NOEVICTION}; write it to redis.conf as well",
             )
 
+    async def info(self) -> dict[str, str]:
+        """Return what the server says of itself. Raises BoardUnavailable."""
+        [text] = await self._execute("info", self._calls, [("INFO",)])
+        return dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
+
     async def close(self) -> None:
         # Without our deadline, which would leave sockets open: the library has one for each connection.
         closing = (self._calls.pool.aclose(), self._watches.pool.aclose())

@@ -1,0 +1,1 @@
+"""Judges the health of a mesh from facts that others have read. Pure."""
