@@ -4,7 +4,7 @@ The topic has one compacted partition and is never emptied. Its first record say
 prefix belong. A process of another mesh refuses to start.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import aclosing, suppress
 from typing import Final
 
@@ -24,6 +24,8 @@ from mesh.runtime.log_reader import read_records
 
 FORMER_PREFIX: Final = "mesh"
 """The default prefix before the name of the mesh became the default."""
+MESHES_SHOWN_MAX: Final = 5
+"""Meshes of a log that an error names."""
 _log = diagnostics("topologies")
 
 
@@ -114,8 +116,10 @@ class TopologyStore:
             raise _foreign(self._log, self._current, self._kept.owner)
 
 
-async def expect_own_log(log: ReadLog, topology: Topology, clock: Clock) -> None:
+async def expect_own_log(log: ReadLog, topology: Topology, clock: Clock, *, reads: bool = False) -> None:
     """Raise ForeignLog if this mesh may not use this log under its prefix. Raises LogUnavailable.
+
+    `reads`: the log is only read, so the error says how to read it.
 
     There are three reasons. The topics of the prefix belong to a mesh of another name. An ingress or egress topic is an
     own topic of another mesh. The mesh has data under the former default prefix and none under its name: then the line
@@ -133,7 +137,7 @@ async def expect_own_log(log: ReadLog, topology: Topology, clock: Clock) -> None
             )
     owner = await _owner(log, topology.topologies, clock) if topology.topologies in there else ""
     if owner not in ("", topology.name):
-        raise _foreign(log, topology, owner)
+        raise _foreign_to_reader(log, topology, [owner]) if reads else _foreign(log, topology, owner)
     former = f"{FORMER_PREFIX}.topologies"
     if owner or topology.prefix != topology.name or topology.topologies == former or former not in there:
         return
@@ -145,6 +149,20 @@ async def expect_own_log(log: ReadLog, topology: Topology, clock: Clock) -> None
             got="no prefix, so that of the name",
             remedy=f"Add that line to keep them; to start without them, write a prefix other than {topology.name!r}",
         )
+
+
+async def missing_mesh(log: ReadLog, topology: Topology, clock: Clock) -> ForeignLog | None:
+    """Return the error for a log that holds no topics of this mesh, but those of others; None for every other log.
+
+    Raises LogUnavailable.
+    """
+    there = await log.topics()
+    if topology.inbox in there:
+        return None
+    kept = sorted(topic for topic in there if topic.endswith(".topologies") and _mesh_of(topic, there))
+    owners = [await _owner(log, topic, clock) for topic in kept[:MESHES_SHOWN_MAX]]
+    found = [owner for owner in owners if owner]
+    return _foreign_to_reader(log, topology, found) if found else None
 
 
 class TopologyReader:
@@ -215,6 +233,17 @@ def _mesh_of(topic: str, there: Collection[str]) -> str:
     head, _, last = topic.rpartition(".")
     prefix = head if last in OWN_TOPICS else head.removesuffix(f".{TASKS}") if head.endswith(f".{TASKS}") else ""
     return prefix if prefix and f"{prefix}.topologies" in there else ""
+
+
+def _foreign_to_reader(log: ReadLog, topology: Topology, owners: Sequence[str]) -> ForeignLog:
+    names = ", ".join(map(repr, owners))
+    return ForeignLog(
+        f"this log belongs to mesh {names}",
+        where=log.url,
+        expected=f"a log of mesh {topology.name!r} with the prefix {topology.prefix!r}, as in {topology.path}",
+        got=f"one of mesh {names}",
+        remedy="Name the topics.yaml of that mesh (--topology, MESH_TOPOLOGY), or another log (--log, MESH_LOG)",
+    )
 
 
 def _foreign(log: ReadLog, topology: Topology, owner: str) -> ForeignLog:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Cli
 
 AGENTS = """
@@ -62,12 +64,28 @@ def test_two_meshes_on_one_file_work_side_by_side(cli: Cli) -> None:
 def test_a_mesh_refuses_to_start_on_the_topics_of_another(cli: Cli) -> None:
     a, b = mesh(cli, "a", "prefix: shared, "), mesh(cli, "b", "prefix: shared, ")
     with a.up():
-        for refused in (b("up"), b("publish", "b.in", "{}"), b("run", "list")):
+        for refused in (b("up"), b("publish", "b.in", "{}")):
             assert refused.code == 2, refused
             assert "belong to mesh 'two-a'" in refused.err
             assert "sqlite:" in refused.err
             assert "Write another `prefix`" in refused.err
         assert counts(a, "a", 1) == [1]
+
+
+@pytest.mark.parametrize("prefix", ["prefix: shared, ", "prefix: own, "])
+def test_a_reader_is_told_whose_log_it_is(cli: Cli, prefix: str) -> None:
+    a, b = mesh(cli, "a", "prefix: shared, "), mesh(cli, "b", prefix)
+    with a.up():
+        for words in (
+            *(["run", "list"], ["run", "show", "x"], ["run", "export", "x"], ["topics", "read", "inbox"], ["windows"]),
+            *(["replay", "x"], ["replay", "x", "--step"], ["replay", "--check"], ["replay", "--limit", "depth_max=3"]),
+            ["replay", "--resend"],
+        ):
+            refused = b(*words)
+            assert refused.code == 2, refused
+            assert "this log belongs to mesh 'two-a'; expected a log of mesh 'two-b'" in refused.err, refused
+            assert "got one of mesh 'two-a'. Name the topics.yaml of that mesh (--topology" in refused.err
+    assert b("run", "list", "--topology", str(a.folder / "topics.yaml")).code == 0
 
 
 def test_the_former_keys_and_topics_are_kept_by_one_line_each(cli: Cli) -> None:

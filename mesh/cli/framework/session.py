@@ -127,7 +127,7 @@ class Session:
         """Open the log for reading only, and close it afterwards. Raises NotFound and ForeignLog as `log` does."""
         from mesh.adapters.clock import SystemClock
         from mesh.app.wiring import open_read_log
-        from mesh.runtime.topology_store import expect_own_log
+        from mesh.runtime.topology_store import expect_own_log, missing_mesh
 
         _require_file(self.settings.log)
         log = open_read_log(self.settings, client="mesh-cli")
@@ -137,8 +137,12 @@ class Session:
             self._noted = True
             for note in notes:
                 self.output.warn((f"{short(self.settings.log)}: ", "yellow"), note)
-            await expect_own_log(log, self.topology, SystemClock())
+            await expect_own_log(log, self.topology, SystemClock(), reads=True)
             yield log
+        except NotFound as error:
+            if (foreign := await missing_mesh(log, self.topology, SystemClock())) is not None:
+                raise foreign from error
+            raise
         finally:
             await log.close()
 
