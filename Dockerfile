@@ -13,7 +13,9 @@ COPY README.md LICENSE topics.yaml ./
 COPY mesh ./mesh
 COPY agents ./agents
 COPY scripts/compiled.py scripts/wheel_hook.py ./scripts/
-RUN MESH_COMPILED=1 /opt/mesh/bin/pip install --no-cache-dir --no-deps . && /opt/mesh/bin/pip check
+# The same versions for the build as for the image: its environment is apart from that of the image.
+RUN MESH_COMPILED=1 PIP_CONSTRAINT=/src/constraints.txt /opt/mesh/bin/pip install --no-cache-dir --no-deps . \
+    && /opt/mesh/bin/pip check
 
 FROM python:3.12-slim
 RUN useradd --create-home --uid 10001 mesh

@@ -29,6 +29,7 @@ from mesh.core.protocol.partitioner import partition_of
 from mesh.core.protocol.record import StoredRecord
 from mesh.core.publishing.effect_records import record_of
 from mesh.core.run.effects import Effect, Note, PublishTask, Schedule
+from mesh.core.state.form import PURE, form
 from mesh.core.state.partition_state import Partition
 from mesh.core.task.result import success_event
 from mesh.core.topology.model import AgentSpec, Limits, Row, TopicRule, Topology
@@ -240,7 +241,7 @@ def main() -> None:
         print(f"{name:12} {found['events']:7} {line}  fold {found['fold_events_per_s']:,} events/s")
     figures["memory"] = memory(MESHES["one step"], min(given.runs, 5_000))
     print(f"memory: {figures['memory']}")
-    print(save("decide", figures))
+    print(save("decide" if form() == PURE else "decide-compiled", figures))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The list of modules to compile: pyproject.toml has it, scripts/compiled.py reads it."""
 
+import re
 import tomllib
 from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -27,3 +28,15 @@ def test_a_listed_module_is_in_use_in_compiled_form(name: str) -> None:
 
 def test_no_module_is_listed_twice() -> None:
     assert len(set(MODULES)) == len(MODULES)
+
+
+@pytest.mark.parametrize(("wanted", "needed"), [("1", {"mypy", "setuptools", "types-PyYAML", "pydantic"}), ("", set())])
+def test_only_a_compiled_wheel_needs_the_compiler_and_the_types_of_libraries(
+    wanted: str, needed: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MESH_COMPILED", wanted)
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    hook = import_module("wheel_hook").CompiledWheel
+    named = {re.split(r"[<>=\[]", one)[0] for one in hook.dependencies(hook.__new__(hook))}
+    assert needed <= named
+    assert bool(named) == bool(needed)
