@@ -97,23 +97,6 @@ def read_spans(body: bytes) -> list[ReceivedSpan]:
     return found
 
 
-def span_tree(spans: list[ReceivedSpan]) -> str:
-    """Return the spans as an indented tree, those without a known parent first."""
-    known = {span.span_id for span in spans}
-    rows: list[str] = []
-
-    def add(span: ReceivedSpan, depth: int) -> None:
-        rows.append(f"{'  ' * depth}{span.name}  [{span.service}]{'  ERROR' if span.is_error else ''}")
-        for child in sorted(spans, key=lambda one: one.began_ns):
-            if child.parent_id == span.span_id:
-                add(child, depth + 1)
-
-    for span in sorted(spans, key=lambda one: one.began_ns):
-        if span.parent_id not in known:
-            add(span, 0)
-    return "\n".join(rows)
-
-
 def _values(pairs: Any) -> dict[str, Any]:
     return {pair.key: getattr(pair.value, str(pair.value.WhichOneof("value"))) for pair in pairs}
 

@@ -6,12 +6,13 @@ renders events with structlog (mesh/cli). This is the only importer of structlog
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final, cast
 
 import structlog
 
+from mesh.core.protocol.event import FAILED, REQUESTED, SUCCEEDED, TASK, Event
 from mesh.core.redaction import mask, mask_value
 
 LINES_MAX: Final = 5
@@ -20,7 +21,10 @@ WINDOW_S: Final = 10.0
 _RUN: ContextVar[str] = ContextVar("structlog_run")
 _TASK: ContextVar[str] = ContextVar("structlog_task")
 _AGENT: ContextVar[str] = ContextVar("structlog_agent")
-_IDS: Final = (("run", _RUN), ("task", _TASK), ("agent", _AGENT))
+_TRACE: ContextVar[str] = ContextVar("structlog_trace")
+_CARRIERS: Final = frozenset({REQUESTED, TASK, SUCCEEDED, FAILED})
+"""Kinds of events that carry the trace of their run, if it came with one."""
+_IDS: Final = (("run", _RUN), ("task", _TASK), ("agent", _AGENT), ("trace", _TRACE))
 """Ids of the agent's call in this context. The variables have the names that structlog's `merge_contextvars` reads,
 which is part of its default configuration."""
 
@@ -37,10 +41,32 @@ def diagnostics(name: str) -> structlog.stdlib.BoundLogger:
     )
 
 
-def enter_call(run: str, task: str, agent: str) -> None:
+class Traces:
+    """The trace ids of this process's log lines."""
+
+    id_of_run: Callable[[str], str] | None = None
+    """Returns the trace id of a run whose request had none; None: no spans are exported, so that there is none."""
+
+
+def trace_of(event: Event) -> str:
+    """Return the trace id of an event of a run; "" if it is not known."""
+    if event.traceparent:
+        return event.traceparent[3:35]
+    return Traces.id_of_run(event.run_id) if Traces.id_of_run is not None and event.kind in _CARRIERS else ""
+
+
+def trace_field(event: Event) -> Mapping[str, str]:
+    """Return the field `trace` of a log line about an event; none if the trace is not known."""
+    found = trace_of(event)
+    return {"trace": found} if found else {}
+
+
+def enter_call(run: str, task: str, agent: str, trace: str = "") -> None:
     """Add these ids to all further lines that are logged in the current context."""
     _RUN.set(run)
     _TASK.set(task)
+    if _TRACE.get("") != trace:
+        _TRACE.set(trace)
     if _AGENT.get("") != agent:  # a read is cheaper than a write
         _AGENT.set(agent)
 

@@ -172,7 +172,7 @@ class Orchestrator:
                     if effect.task_id:
                         self._decisions.retry(record, effect, state.at_ms)
                 elif isinstance(effect, Note):
-                    self._count(effect)
+                    self._count(record, effect)
                     out += late_rejections(effect, state, topology)
                 else:
                     out.append(record_of(effect, topology))
@@ -182,7 +182,7 @@ class Orchestrator:
                     elif isinstance(effect, DeadLetter | BreakerTransition):
                         if isinstance(effect, DeadLetter):
                             self.letters[effect.agent, effect.code] += 1
-                        self._decisions.effect(effect)
+                        self._decisions.effect(record, effect)
                         out += late_rejections(effect, state, topology)
             spans.decided(record, effects, began_ns, state.runs.get)
         if state.control is not control:
@@ -209,12 +209,12 @@ class Orchestrator:
         if self._timers[partition].add(timer, round(self._clock.uptime_ms() + wait_ms)):
             self._timer_set.set()
 
-    def _count(self, note: Note) -> None:
+    def _count(self, record: Record, note: Note) -> None:
         self.notes[note.code] += 1
         if note.security:
             _log.warning("a claim was refused", code=note.code, run=note.run_id, reason=note.message)
         else:
-            self._decisions.note(note)
+            self._decisions.note(record, note)
 
     async def _fire_timers(self) -> None:
         """Append due timers to the inbox. Only consuming them changes state, so the log decides races."""

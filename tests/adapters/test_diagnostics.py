@@ -3,11 +3,22 @@
 import asyncio
 import logging
 from contextvars import copy_context
+from dataclasses import replace
 
 import pytest
 from structlog.contextvars import merge_contextvars
 
-from mesh.adapters.diagnostics import LINES_MAX, LimitedLog, agent_context, call_ids, diagnostics, enter_call
+from mesh.adapters.diagnostics import (
+    LINES_MAX,
+    LimitedLog,
+    Traces,
+    agent_context,
+    call_ids,
+    diagnostics,
+    enter_call,
+    trace_field,
+)
+from mesh.core.protocol.event import DUE, TASK, Event
 
 
 def test_fields_are_in_the_message_and_apart(caplog: pytest.LogCaptureFixture) -> None:
@@ -78,6 +89,26 @@ def test_ids_of_a_call_stand_in_its_context_only() -> None:
         "task": "t",
         "agent": "a",
     }
+
+
+def test_the_trace_of_a_call_stands_beside_its_ids_and_does_not_outlast_it() -> None:
+    inside = copy_context()
+    inside.run(enter_call, "r", "t", "a", "0af7")
+    assert inside.run(call_ids)["trace"] == "0af7"
+    inside.run(enter_call, "r2", "t2", "a")
+    assert "trace" not in inside.run(call_ids)
+
+
+def test_a_trace_is_that_of_the_headers_else_of_the_run_where_spans_are_exported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    traced = Event("t1:1", "/mesh/t", "ask", TASK, "r1", b"", traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad-01")
+    plain, timer = replace(traced, traceparent=""), replace(traced, traceparent="", kind=DUE)
+    assert trace_field(traced) == {"trace": "0af7651916cd43dd8448eb211c80319c"}
+    assert trace_field(plain) == {}
+    monkeypatch.setattr(Traces, "id_of_run", lambda run_id: f"trace of {run_id}")
+    assert trace_field(plain) == {"trace": "trace of r1"}
+    assert trace_field(timer) == {}  # its run may have come with another
 
 
 def test_a_call_of_another_agent_takes_the_place_of_the_one_in_the_context() -> None:

@@ -10,10 +10,12 @@ from mesh.core.protocol.record import StoredRecord
 from mesh.core.run.effects import BreakerTransition, DeadLetter, Note, Schedule
 from mesh.runtime.decision_log import DecisionLog
 
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
-def failure(code: str) -> StoredRecord:
+
+def failure(code: str, traceparent: str = "") -> StoredRecord:
     event = Event("t:failed", "/agents/work", "ask", FAILED, "r-1", b"{}", agent="work", task_id="t")
-    event.fault = Fault(code, "why")
+    event.fault, event.traceparent = Fault(code, "why"), traceparent
     return StoredRecord("mesh.inbox", 0, 7, 1_000, b"r-1", b"{}", event_headers(event))
 
 
@@ -35,17 +37,19 @@ async def test_a_retry_is_reported_with_its_failure_and_a_wait_that_was_asked_fo
 
 
 async def test_fallbacks_pauses_dead_letters_and_breakers_are_reported(caplog: pytest.LogCaptureFixture) -> None:
-    log = DecisionLog()
-    log.note(Note("fell_back", "'b' is asked in the place of 'a'", "r-1"))
-    log.note(Note("late_result", "x", "r-1"))
-    log.note(Note("cascade", "the run is paused: cascade", "r-1"))
-    log.effect(DeadLetter("d-1", "exception", "boom", b"{}", None, (), "mesh.inbox:0:7", "r-1", "work", "t"))
-    log.effect(BreakerTransition("work", "opened", "5 failures in a row", "r-1", "c-1", 1_000))
+    log, cause = DecisionLog(), failure("exception", traceparent=PARENT)
+    log.note(cause, Note("fell_back", "'b' is asked in the place of 'a'", "r-1"))
+    log.note(cause, Note("late_result", "x", "r-1"))
+    log.note(cause, Note("cascade", "the run is paused: cascade", "r-1"))
+    log.effect(cause, DeadLetter("d-1", "exception", "boom", b"{}", None, (), "mesh.inbox:0:7", "r-1", "work", "t"))
+    log.effect(cause, BreakerTransition("work", "opened", "5 failures in a row", "r-1", "c-1", 1_000))
     assert [sentence for sentence, _ in told(caplog)] == [
         "a fallback was asked",
         "a run was paused",
         "a dead letter was written",
         "the breaker of work is opened",
     ]
+    ids = [{name: fields.get(name) for name in ("run", "agent", "task", "trace")} for _, fields in told(caplog)]
+    assert ids == [{"run": "r-1", "agent": "work", "task": "t", "trace": PARENT[3:35]}] * 4
     letter = told(caplog)[2][1]
     assert (letter["letter"], letter["reason"], letter["origin"]) == ("d-1", "boom", "mesh.inbox:0:7")

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
 
+from mesh.adapters.diagnostics import Traces
 from mesh.adapters.distribution import version
 from mesh.adapters.tracing.kept_spans import KeptSpans
 from mesh.adapters.tracing.span_factory import KEEP
-from mesh.adapters.tracing.span_ids import SpanIds
+from mesh.adapters.tracing.span_ids import SpanIds, trace_id_of
 from mesh.core.errors import ConfigInvalid
 
 if TYPE_CHECKING:
@@ -82,9 +83,11 @@ async def exported(service: str, kept: KeptSpans | None = None) -> AsyncIterator
         yield
         return
     trace.set_tracer_provider(provider)
+    Traces.id_of_run = trace_id_of
     try:
         yield
     finally:
+        Traces.id_of_run = None
         # In a thread, since the SDK exceeds its own deadline while it retries. The loop polls the thread, so that it
         # can handle a second Ctrl-C meanwhile.
         last = threading.Thread(target=provider.shutdown, name="last spans", daemon=True)

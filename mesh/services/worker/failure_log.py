@@ -3,7 +3,7 @@
 import re
 from typing import Any, Final
 
-from mesh.adapters.diagnostics import LimitedLog
+from mesh.adapters.diagnostics import LimitedLog, trace_field
 from mesh.core.protocol.event import Event, Fault
 from mesh.runtime.execution.agent_modules import user_frame
 
@@ -27,7 +27,7 @@ class FaultLog:
         """Log one failed attempt."""
         if fault.code in _QUIET:
             return
-        fields: dict[str, Any] = {"agent": task.agent, "run": task.run_id, "task": task.task_id}
+        fields: dict[str, Any] = {"agent": task.agent, "run": task.run_id, "task": task.task_id, **trace_field(task)}
         fields |= {"attempt": task.attempt, "code": fault.code, **location_of(fault, self._function)}
         fields["error"] = _error(fault)
         self._log.warning("an attempt failed", (task.agent, fault.code, fault.cls), **fields)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from types import CoroutineType
 
-from mesh.adapters.diagnostics import diagnostics, enter_call
+from mesh.adapters.diagnostics import diagnostics, enter_call, trace_field, trace_of
 from mesh.adapters.ports import Board, Clock
 from mesh.context import Context
 from mesh.core.board.changelog import BoardChange
@@ -52,7 +52,7 @@ class Function:
 
     async def answer(self, task: Event, context: Context | None, broken: InjectedFault | None) -> Event:
         """Call the function for a task and return its answer. Raises what it raises. `broken`: a fault to inject."""
-        enter_call(task.run_id, task.task_id, task.agent)
+        enter_call(task.run_id, task.task_id, task.agent, trace_of(task))
         arguments = result.arguments(self._agent, task)
         if self._context_name is not None:
             arguments[self._context_name] = context
@@ -129,6 +129,7 @@ def _spent(context: Context | None) -> Usage | None:
 
 def crash_loop(task: Event, deaths: int) -> Event:
     """Return the answer of a task that was in flight at `deaths` deaths of processes."""
-    _log.warning("a task kills its process; it is not begun again", agent=task.agent, run=task.run_id, task=task.id)
+    ids = {"agent": task.agent, "run": task.run_id, "task": task.task_id, **trace_field(task)}
+    _log.warning("a task kills its process; it is not begun again", attempt=task.attempt, **ids)
     text = f"{deaths} processes of {task.agent} died when they had begun this or were about to"
     return result.failure_event(task, Fault("crash_loop", text, retryable=False), None)
