@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from mesh.app.process import SERVICES
+from mesh.core.address import http_address
 from mesh.settings import Settings, load
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +57,16 @@ def test_everything_waits_for_what_it_needs() -> None:
     assert OURS["topics"]["depends_on"]["kafka"]["condition"] == "service_healthy"
     for name in ("kafka", "redis"):
         assert COMPOSE["services"][name]["healthcheck"]["test"]
+
+
+def test_health_is_asked_where_the_process_answers() -> None:
+    for name in (*SERVICES, "monitor"):
+        service = OURS[name]
+        _, port = http_address(service["environment"]["MESH_HTTP"])
+        assert f"http://127.0.0.1:{port}/healthz" in service["healthcheck"]["test"][-1]
+        compile(service["healthcheck"]["test"][-1], name, "exec")
+    for name in set(OURS) - {*SERVICES, "monitor"}:
+        assert OURS[name]["healthcheck"] == {"disable": True}
 
 
 def test_a_container_may_drain_before_it_is_killed() -> None:

@@ -15,6 +15,7 @@ from mesh.adapters.clock import SystemClock
 from mesh.adapters.diagnostics import diagnostics
 from mesh.adapters.log_time import SkewWatch
 from mesh.adapters.ports import Board, Clock, Log
+from mesh.app.lag_watch import LagWatch
 from mesh.app.wiring import open_window_source, topic_specs
 from mesh.core.errors import MeshError, WorkerSpent
 from mesh.core.task.agent import Agent
@@ -98,6 +99,8 @@ class Process:
                 self.board_maintainer = BoardMaintainer(log, board, topology, clock)
         self._topologies = TopologyStore(log, topology, clock)
         self._stop = asyncio.Event()
+        self.lag: LagWatch | None = None
+        """The lag of all groups; None where it is not watched."""
         self.services = frozenset(services)
         self.ended: set[str] = set()
         """Services that have ended although the process goes on."""
@@ -105,6 +108,11 @@ class Process:
     def stop(self) -> None:
         """Ask every service to drain and end; `run` then returns."""
         self._stop.set()
+
+    def watch_lag(self) -> None:
+        """Let an orchestrator's process know the lag of all groups: also where no worker runs. Call before `run`."""
+        if self.orchestrator is not None:
+            self.lag = LagWatch(self.log, self.topology, self._clock)
 
     async def run(self) -> None:
         """Run until `stop`. An error of one service ends the others and is raised.
@@ -124,9 +132,12 @@ class Process:
                 group.create_task(self._work(self.worker, spent), name="worker")
             if self.monitor is not None:
                 group.create_task(self._observe(self.monitor), name="monitor")
-            watching = group.create_task(SkewWatch(self.log, self._clock).run(), name="watch the clock")
+            watching = [group.create_task(SkewWatch(self.log, self._clock).run(), name="watch the clock")]
+            if self.lag is not None:
+                watching.append(group.create_task(self.lag.run(), name="watch the lag"))
             await self._stop.wait()
-            watching.cancel()
+            for task in watching:
+                task.cancel()
         if spent:
             raise spent[0]
 

@@ -3,15 +3,18 @@
 from collections.abc import Iterator
 
 from mesh.app.process import Process
-from mesh.core.metrics.instruments import ANSWERS, OTHER, MetricSample, known_reason
+from mesh.core.metrics.instruments import ANSWERS, OTHER, REFUSED, MetricSample, known_reason
+from mesh.core.metrics.measurements import AGENT
 from mesh.core.run.state import ENDINGS
 from mesh.core.topology.model import Topology
 from mesh.services.intake import Intake
+from mesh.services.monitor import Monitor
 from mesh.services.orchestrator import Orchestrator
 from mesh.services.worker import Worker
 
 BUDGETS = {"budget_usd": "usd", "budget_tokens": "tokens"}
 """Reason code of a refusal → the budget."""
+REFUSED_REDRIVES = ("duplicate_redrive", "nothing_to_redrive")
 MICROS = 1_000_000
 
 
@@ -22,6 +25,10 @@ def samples(process: Process | None, topology: Topology, version: str) -> Iterat
         return
     for holding in process.holdings():
         yield MetricSample("mesh_partitions_assigned", (holding.group,), holding.partitions)
+    if process.lag is not None:
+        yield from process.lag.samples()
+    if process.monitor is not None:
+        yield from _of_monitor(process.monitor, topology)
     if process.worker is not None:
         yield from _of_worker(process.worker, topology)
     if process.intake is not None:
@@ -51,6 +58,13 @@ def _of_intake(intake: Intake) -> Iterator[MetricSample]:
         yield MetricSample("mesh_dead_letters_total", ("", known_reason(code)), count)
 
 
+def _of_monitor(monitor: Monitor, topology: Topology) -> Iterator[MetricSample]:
+    active = {(fact.name, fact.scope.removeprefix(AGENT)) for fact in monitor.alerts.values()}
+    for name, rule in topology.alerts.items():
+        for scope in (rule.of,) if rule.of else topology.agents:
+            yield MetricSample("mesh_alert_active", (name, scope), int((name, scope) in active))
+
+
 def _of_orchestrator(orchestrator: Orchestrator, topology: Topology) -> Iterator[MetricSample]:
     yield MetricSample("mesh_runs_open", (), orchestrator.open_runs)
     for ending in ENDINGS:
@@ -66,5 +80,9 @@ def _of_orchestrator(orchestrator: Orchestrator, topology: Topology) -> Iterator
     for code, budget in BUDGETS.items():
         yield MetricSample("mesh_budget_stops_total", (budget,), by_code[code])
     yield MetricSample("mesh_cycles_detected_total", (), by_code["cycle"])
+    for ending in ENDINGS:
+        yield MetricSample("mesh_redrives_total", (ending,), orchestrator.redriven[ending])
+    refused = sum(orchestrator.notes[code] for code in REFUSED_REDRIVES)
+    yield MetricSample("mesh_redrives_total", (REFUSED,), refused)
     for code, count in orchestrator.notes.items():
         yield MetricSample("mesh_notes_total", (known_reason(code),), count)

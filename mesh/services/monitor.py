@@ -7,14 +7,14 @@ notices.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
 from mesh.adapters.diagnostics import LimitedLog
 from mesh.adapters.ports import SESSION_TIMEOUT_MS, Clock, Commit, Log, Refused
 from mesh.core.errors import MeshError
-from mesh.core.metrics.alerts import AlertFact, alert_record, changes, fold_alerts, stop_of
+from mesh.core.metrics.alerts import AlertFact, alert_record, changes, fold_alerts, fold_fact, stop_of
 from mesh.core.metrics.measurements import source_topics
 from mesh.core.metrics.window_records import WindowPart, window_record
 from mesh.core.metrics.windows import BASE_MS, GRACE_MS, PartitionWindows, Restart, Scoped, add_window, start_of
@@ -61,6 +61,8 @@ class Monitor:
         self._since_ms = self._evaluated_ms = 0
         """Log time from which windows are known, and the end of the last window that alerts were compared with."""
         self._publishing = asyncio.Lock()
+        self.alerts: Mapping[str, AlertFact] = {}
+        """The alerts that are active, by key, as this monitor saw them last."""
         self.ready = asyncio.Event()
         """Set when the monitor reads from all its partitions."""
 
@@ -255,12 +257,14 @@ class Monitor:
         for fact in facts:
             self._note(fact)
             said.append(alert_record(fact, topology))
+            fold_fact(active, fact)
             stop = stop_of(fact, control)
             if stop is not None:
                 control = control.with_switch(stop)
                 said.append(control_record(stop, topology, event_id=derive_id("stop", fact.key, fact.at_ms)))
         if said:
             await self._log.append(said)
+        self.alerts = active
 
     def _note(self, fact: AlertFact) -> None:
         sentence = f"alert {fact.name} of {fact.scope}: {fact.state}"

@@ -21,6 +21,7 @@ from mesh.core.protocol.record import NewRecord, Record, TopicPartition
 from mesh.core.publishing.effect_records import due_record, record_of
 from mesh.core.publishing.request_rejection import late_rejections
 from mesh.core.run.effects import BreakerTransition, DeadLetter, Finish, Note, Schedule
+from mesh.core.run.state import Run
 from mesh.core.state.partition_state import Partition, TopologyMissing
 from mesh.core.state.row_codec import pending_timers
 from mesh.core.state.timers import Timers
@@ -90,6 +91,8 @@ class Orchestrator:
         """Number of drops by reason code since the start of this process."""
         self.endings: Counter[str] = Counter()
         """Number of runs that ended, by ending, since the start of this process."""
+        self.redriven: Counter[str] = Counter()
+        """Number of those that were redriven, by ending."""
         self.letters: Counter[tuple[str, str]] = Counter()
         """Number of dead letters by agent and reason code since the start of this process."""
         self._loop = Loop(
@@ -177,12 +180,10 @@ class Orchestrator:
                 else:
                     out.append(record_of(effect, topology))
                     if isinstance(effect, Finish):
-                        self.endings[effect.run.ending] += 1
+                        self._count_ending(effect.run)
                         out += ending_records(effect.run, topology)
                     elif isinstance(effect, DeadLetter | BreakerTransition):
-                        if isinstance(effect, DeadLetter):
-                            self.letters[effect.agent, effect.code] += 1
-                        self._decisions.effect(record, effect)
+                        self._count_trouble(record, effect)
                         out += late_rejections(effect, state, topology)
             spans.decided(record, effects, began_ns, state.runs.get)
         if state.control is not control:
@@ -208,6 +209,16 @@ class Orchestrator:
             wait_ms = max(TIMER_PAUSE_MS, whole_ms)  # the timer fired too early: this process knows a wrong log time
         if self._timers[partition].add(timer, round(self._clock.uptime_ms() + wait_ms)):
             self._timer_set.set()
+
+    def _count_ending(self, run: Run) -> None:
+        self.endings[run.ending] += 1
+        if run.trouble.redrives:
+            self.redriven[run.ending] += 1
+
+    def _count_trouble(self, record: Record, effect: DeadLetter | BreakerTransition) -> None:
+        if isinstance(effect, DeadLetter):
+            self.letters[effect.agent, effect.code] += 1
+        self._decisions.effect(record, effect)
 
     def _count(self, record: Record, note: Note) -> None:
         self.notes[note.code] += 1

@@ -16,21 +16,25 @@ from mesh import Payload, agent
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.exposition.http_server import Reply
 from mesh.app.endpoints import Endpoints, Missing
+from mesh.app.lag_watch import LagWatch
 from mesh.app.process import SERVICES, Process, running
 from mesh.app.wiring import open_board, open_log
+from mesh.core.metrics.alerts import ALERTED, AlertFact
 from mesh.core.metrics.instruments import INSTRUMENTS, label_values
 from mesh.core.protocol.record import NewRecord
+from mesh.core.scaling.lag import GroupLag
 from mesh.core.task.agent import Agent, agent_of
 from mesh.core.topology.loader import load
 from mesh.core.topology.model import Topology
 from mesh.services.monitor import Monitor
 from mesh.settings import Settings
 
-TOPOLOGY = load("""
+SOURCE = """
 mesh: {name: t, prefix: mesh, inbox: {partitions: 2}}
 topics: {asks: {ingress: ask, partitions: 1}, answers: {egress: answer, partitions: 1}}
 agents: {echo: {run: "x:y", on: ask, emits: answer, retry: {attempts: 1}}}
-""")
+"""
+TOPOLOGY = load(SOURCE)
 
 
 class Ask(Payload, type="ask"):
@@ -165,11 +169,59 @@ async def test_metrics_say_what_happened_and_no_label_is_unbounded(tmp_path: Pat
         assert found["mesh_process_duration_seconds_count", (("agent", "echo"),)] == 3
         assert found["mesh_queue_wait_seconds_count", (("agent", "echo"),)] == 3
         assert found["mesh_runs_open", ()] == 0
+        lag = LagWatch(endpoints.process.log, TOPOLOGY, SystemClock())
+        async with asyncio.timeout(30):
+            while not lag.lags or any(each.lag for each in lag.lags):
+                await lag.read()
+        endpoints.process.lag = lag
+        found = await scraped(endpoints)
+        place = (("group", "mesh.echo"), ("partition", "1"), ("topic", "mesh.tasks.echo"))
+        assert found["mesh_consumer_lag_records", place] == 0
+        assert found["mesh_oldest_unread_age_seconds", (place[0], place[2])] == 0
         bounds = label_values(TOPOLOGY)
         for name, labels in found:
             if name.startswith("mesh_"):
                 assert re.sub("_(bucket|count|sum)$", "", name) in INSTRUMENTS
                 assert all(value in bounds[label] for label, value in labels if label in bounds)
+
+
+async def test_lag_of_a_group_without_a_worker_is_seen(tmp_path: Path) -> None:
+    async with mesh(tmp_path, "orchestrator", "intake") as endpoints:
+        assert endpoints.process is not None
+        await endpoints.process.log.append([NewRecord("asks", None, b'{"number": 1}', ())])
+        endpoints.process.watch_lag()
+        lag = endpoints.process.lag
+        assert lag is not None
+        name, place = "mesh_consumer_lag_records", (("group", "mesh.echo"), ("topic", "mesh.tasks.echo"))
+        async with asyncio.timeout(30):
+            while True:
+                await lag.read()
+                found = await scraped(endpoints)
+                partitions = [(place[0], ("partition", number), place[1]) for number in ("0", "1")]
+                if sum(found[name, labels] for labels in partitions) == 1:
+                    break
+        assert found["mesh_oldest_unread_age_seconds", place] >= 0
+
+
+async def test_lag_that_cannot_be_read_is_not_shown() -> None:
+    log = open_log(Settings(log="kafka://127.0.0.1:1", append_timeout_ms=100))
+    lag = LagWatch(log, TOPOLOGY, SystemClock())
+    lag.lags = [GroupLag("echo", "mesh.tasks.echo", {0: 1})]
+    await lag.read()
+    assert list(lag.samples()) == []
+
+
+async def test_active_alerts_are_shown_beside_those_that_are_not(tmp_path: Path) -> None:
+    watched = load(SOURCE + "alerts: {failing: error_rate > 20% for 1m}\n")
+    async with mesh(tmp_path, "monitor", topology=watched) as endpoints:
+        assert endpoints.process is not None
+        monitor = endpoints.process.monitor
+        assert monitor is not None
+        labels = (("alert", "failing"), ("scope", "echo"))
+        assert (await scraped(endpoints))["mesh_alert_active", labels] == 0
+        fact = AlertFact("failing", "agent:echo", ALERTED, "30 %")
+        monitor.alerts = {fact.key: fact}
+        assert (await scraped(endpoints))["mesh_alert_active", labels] == 1
 
 
 @pytest.mark.parametrize("agents", [50])

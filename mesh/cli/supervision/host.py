@@ -192,6 +192,7 @@ class Host:
             )
             if self._endpoints is not None:
                 self._endpoints.process, self._endpoints.board = process, board
+                process.watch_lag()
             async with asyncio.TaskGroup() as group:
                 stopping = group.create_task(self._forward_stop(process))
                 reporting = group.create_task(self._report_process_ready(process, works))

@@ -77,10 +77,15 @@ def fold_alerts(alerts: Mapping[str, AlertFact], records: Iterable[Record]) -> d
             fact = AlertFact(name, scope, state, why, record.timestamp, body.get("stops") is True)
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
             continue
-        folded.pop(fact.key, None)
-        if fact.state == ALERTED:
-            folded[fact.key] = fact
+        fold_fact(folded, fact)
     return folded
+
+
+def fold_fact(alerts: dict[str, AlertFact], fact: AlertFact) -> None:
+    """Fold a fact into the alerts that are not cleared."""
+    alerts.pop(fact.key, None)
+    if fact.state == ALERTED:
+        alerts[fact.key] = fact
 
 
 def changes(

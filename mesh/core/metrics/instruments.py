@@ -19,6 +19,8 @@ HISTOGRAM: Final = "histogram"
 ANSWERS: Final = ("succeeded", "failed", "timed_out", "expired", "later", "left_alone", "rejected", "crash_loop")
 """Outcomes of an attempt at a task, as a worker counts them."""
 REQUESTS: Final = ("accepted", "rejected")
+REFUSED: Final = "refused"
+"""Outcome of a redrive that came twice or found nothing to redrive."""
 OTHER: Final = "other"
 """Stands for a value that is not in the closed set of its label, such as a reason code of a foreign worker."""
 MESH_SCOPE: Final = "mesh"
@@ -43,7 +45,7 @@ LABELS: Final[dict[str, str]] = {
     "mesh": "the name of the mesh",
     "outcome": "of an attempt: "
     + ", ".join(f"`{name}`" for name in ANSWERS)
-    + "; of a request: `accepted`, `rejected`",
+    + "; of a request: `accepted`, `rejected`; of a redrive: an ending of a run, `refused`",
     "partition": "a partition of the topic",
     "reason": "a reason code of the table; `other`: a code that is not in it",
     "scope": "`mesh`, or an agent",
@@ -94,8 +96,29 @@ INSTRUMENTS: Final[dict[str, Instrument]] = {
         COUNTER, "{task}", ("budget",), "tasks that were refused because of a budget", "orchestrator"
     ),
     "mesh_cycles_detected_total": Instrument(COUNTER, "{task}", (), "hops refused as a cycle", "orchestrator"),
+    "mesh_redrives_total": Instrument(
+        COUNTER,
+        "{run}",
+        ("outcome",),
+        "runs that ended after a redrive, by ending; `refused`: redrives that came twice or found nothing to redrive",
+        "orchestrator",
+    ),
+    "mesh_consumer_lag_records": Instrument(
+        GAUGE,
+        "{record}",
+        ("group", "topic", "partition"),
+        "records that a group has not committed; all groups of the mesh, read every 10 s",
+        "orchestrator",
+    ),
+    "mesh_oldest_unread_age_seconds": Instrument(
+        GAUGE, "s", ("group", "topic"), "age of the oldest of these records; 0: there is none", "orchestrator"
+    ),
     "mesh_notes_total": Instrument(
         COUNTER, "{record}", ("reason",), "drops and other decisions without an effect", "orchestrator"
+    ),
+    # --------------------------------------------------------------------------------------------------- monitor
+    "mesh_alert_active": Instrument(
+        GAUGE, "", ("alert", "scope"), "1 while an alert of topics.yaml is active, else 0", "monitor"
     ),
 }
 """Name → instrument, in the order of the page."""
@@ -128,7 +151,7 @@ def label_values(topology: Topology) -> Mapping[str, frozenset[str]]:
         "budget": frozenset(("usd", "tokens")),
         "ending": frozenset(ENDINGS),
         "group": frozenset(map(topology.group, groups)),
-        "outcome": frozenset((*ANSWERS, *REQUESTS)),
+        "outcome": frozenset((*ANSWERS, *REQUESTS, *ENDINGS, REFUSED)),
         "partition": frozenset(map(str, range(max(topics.values())))),
         "reason": frozenset((*REASONS, OTHER)),
         "scope": frozenset((MESH_SCOPE, *topology.agents)),

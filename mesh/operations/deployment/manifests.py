@@ -3,8 +3,8 @@
 There is one Deployment for each service, and one for the workers of each agent: the lag of their own group scales them.
 For KEDA there is one ScaledObject for each agent. No cluster or broker is asked.
 
-No process of the mesh serves HTTP, so the manifests have no probes: a defective process exits with code 7 and
-Kubernetes restarts it. Manifests contain no passwords: pods read them from a Secret whose keys are the names of the
+Every process of a Deployment serves its health and metrics on one port. An outage of the log fails no liveness probe: a
+restart would not help. Manifests contain no passwords: pods read them from a Secret whose keys are the names of the
 settings in the environment.
 """
 
@@ -38,6 +38,11 @@ STANDBY: Final = 2
 LAG_OF_LANES: Final = 2
 """Lag per lane of a worker process above which another one is started. Lag includes tasks in work, because a task is
 committed when it is done: one per lane is a busy worker, and one more is a queue."""
+HTTP_PORT: Final = 9464
+"""The port that OpenTelemetry names for metrics of Prometheus."""
+PROBE_EVERY_S: Final = 10
+START_S_MAX: Final = 300
+"""Time to import agents, before the port is open."""
 KAFKA_VERSION: Final = "2.8.0"
 """Protocol version for KEDA, whose default is too old for Kafka 4."""
 SASL_OF: Final = {"PLAIN": "plaintext", "SCRAM-SHA-256": "scram_sha256", "SCRAM-SHA-512": "scram_sha512"}
@@ -247,6 +252,22 @@ def _pod(loaded: Loaded, options: ManifestOptions, arguments: list[str], memory_
     }
 
 
+def _observed(settings: Settings) -> Manifest:
+    """Return the port and the probes of a container. A blocked event loop ends its process itself, before the probe."""
+
+    def probe(path: str, failures: int) -> Manifest:
+        asked = {"httpGet": {"path": path, "port": "http"}, "timeoutSeconds": 3}
+        return {**asked, "periodSeconds": PROBE_EVERY_S, "failureThreshold": failures}
+
+    blocked = ceil(settings.blocked_ms_max / 1_000 / PROBE_EVERY_S)
+    return {
+        "ports": [{"name": "http", "containerPort": HTTP_PORT}],
+        "startupProbe": probe("/healthz", START_S_MAX // PROBE_EVERY_S),
+        "livenessProbe": probe("/healthz", blocked + 3),
+        "readinessProbe": probe("/readyz", 2),
+    }
+
+
 def grace_s(settings: Settings) -> int:
     """Return the seconds that a pod may take to end: it drains, cancels its agents and leaves its groups."""
     return ceil((settings.drain_timeout_ms + settings.cancel_grace_ms) / 1_000) + GRACE_MARGIN_S
@@ -282,7 +303,10 @@ def _deployment(
 ) -> Manifest:
     name = "" if agent is None else agent.name
     labels = _labels(topology, service, name)
-    pod = _pod(loaded, options, ["up", service, *(["--agent", name] if name else [])], 1_024 if not name else 512)
+    arguments = ["up", service, *(["--agent", name] if name else []), "--http", f"0.0.0.0:{HTTP_PORT}"]
+    pod = _pod(loaded, options, arguments, 1_024 if not name else 512)
+    pod["containers"][0] |= _observed(loaded.settings)
+    scraped = {"prometheus.io/scrape": "true", "prometheus.io/port": str(HTTP_PORT)}
     if replicas is not None:
         spread = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
         pod["topologySpreadConstraints"] = [{**spread, "labelSelector": {"matchLabels": labels}}]
@@ -295,7 +319,7 @@ def _deployment(
             **({} if replicas is None else {"replicas": replicas}),
             "strategy": dict(strategy or rolling),
             "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": pod},
+            "template": {"metadata": {"labels": labels, "annotations": scraped}, "spec": pod},
         },
     }
 

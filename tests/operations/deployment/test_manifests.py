@@ -10,8 +10,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from mesh.app.endpoints import Endpoints
 from mesh.app.process import SERVICES
 from mesh.app.wiring import load_topology
+from mesh.core.address import http_address
 from mesh.core.errors import ConfigInvalid
 from mesh.core.topology.loader import load as topology_of
 from mesh.operations.deployment.manifests import (
@@ -163,8 +165,27 @@ def test_pods_have_no_rights_that_they_do_not_need() -> None:
         assert spec["automountServiceAccountToken"] is False
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         assert container["securityContext"]["readOnlyRootFilesystem"]
-        # Nothing answers them: a probe would kill what works.
-        assert not {"livenessProbe", "readinessProbe", "startupProbe"} & set(container)
+
+
+def test_probes_ask_what_a_process_answers() -> None:
+    answers = Endpoints(TOPOLOGY).answers
+    blocked_s = loaded(PLAIN).settings.blocked_ms_max / 1_000
+    for manifest in of_kind("Deployment", every(PLAIN)):
+        container = pod(manifest)["containers"][0]
+        (port,) = container["ports"]
+        option = container["args"].index("--http")
+        assert http_address(container["args"][option + 1]) == ("0.0.0.0", port["containerPort"])
+        probes = {name: container[f"{name}Probe"] for name in ("startup", "liveness", "readiness")}
+        paths = {name: probe["httpGet"]["path"] for name, probe in probes.items()}
+        assert paths == {"startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz"}
+        assert set(paths.values()) <= set(answers)
+        assert all(probe["httpGet"]["port"] == port["name"] for probe in probes.values())
+        liveness = probes["liveness"]
+        assert liveness["periodSeconds"] * liveness["failureThreshold"] > blocked_s
+        noted = manifest["spec"]["template"]["metadata"]["annotations"]
+        assert noted["prometheus.io/port"] == str(port["containerPort"])
+    (job,) = of_kind("Job", every(PLAIN))
+    assert "livenessProbe" not in pod(job)["containers"][0]
 
 
 def test_one_version_of_the_orchestrator_ends_before_the_next_begins() -> None:
@@ -182,7 +203,7 @@ def test_workers_are_scaled_by_the_lag_of_their_own_group_up_to_its_partitions()
     assert len(scaled) == len(TOPOLOGY.agents)
     for one, (agent, declared) in zip(scaled, TOPOLOGY.agents.items(), strict=True):
         target = deployed[one["spec"]["scaleTargetRef"]["name"]]
-        assert pod(target)["containers"][0]["args"][2:] == ["--agent", agent]
+        assert pod(target)["containers"][0]["args"][2:4] == ["--agent", agent]
         assert "replicas" not in target["spec"], "applying it again would undo what KEDA decided"
         (trigger,) = one["spec"]["triggers"]
         assert trigger["type"] == "kafka"
