@@ -85,14 +85,7 @@ class Process:
                 topology,
                 agents,
                 clock,
-                WorkerOptions(
-                    **options,
-                    drain_timeout_ms=settings.drain_timeout_ms,
-                    grace_ms=settings.cancel_grace_ms,
-                    abandoned_max=settings.strays_max,
-                    after_outage=after_outage,
-                    holder=name or token_hex(8),
-                ),
+                _worker_options(settings, name=name or token_hex(8), after_outage=after_outage),
                 isolated_processes=isolated_processes or ChildProcesses(_with_prefix(settings, topology)),
             )
             if is_mirrored(log, board):
@@ -182,6 +175,18 @@ class Process:
             await self.intake.ready.wait()
         if self.worker is not None:
             await self.worker.wait_ready()
+
+
+def _worker_options(settings: Settings, *, name: str, after_outage: bool) -> WorkerOptions:
+    return WorkerOptions(
+        records_max=settings.poll_records_max,
+        session_timeout_ms=settings.session_timeout_ms,
+        drain_timeout_ms=settings.drain_timeout_ms,
+        grace_ms=settings.cancel_grace_ms,
+        abandoned_max=settings.strays_max,
+        after_outage=after_outage,
+        holder=name,
+    )
 
 
 def _with_prefix(settings: Settings, topology: Topology) -> Settings:
