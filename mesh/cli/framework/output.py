@@ -225,6 +225,10 @@ class Output:
     # ------------------------------------------------------------------------------------------------ innermost
 
     def _print(self, console: "Console", pieces: Sequence[Piece], *, folds: bool = True) -> None:
+        if _width(console) is None and console.color_system is None:  # rich takes six times as long for the same text
+            text = "".join([visible(piece if isinstance(piece, str) else piece[0]) for piece in pieces]).rstrip()
+            _write(console.file, (text if _is_utf(console) else text.translate(_PLAIN)) + "\n")
+            return
         from rich.text import Text
 
         line = Text()
@@ -234,7 +238,7 @@ class Output:
 
     def _print_text(self, console: "Console", line: "Text", *, folds: bool = True) -> None:
         line.rstrip()
-        if not (console.encoding or "").startswith("utf"):
+        if not _is_utf(console):
             line.plain = line.plain.translate(_PLAIN)
         width = _width(console)
         host = console if width is None else self._host or console  # it prints above the changing line
@@ -296,6 +300,10 @@ def _is_size(text: str) -> bool:
 
 def _width(console: "Console") -> int | None:
     return None if console.soft_wrap else max(console.width, WIDTH_MIN)
+
+
+def _is_utf(console: "Console") -> bool:
+    return (console.encoding or "").startswith("utf")
 
 
 def _text(piece: Piece) -> "Text":

@@ -1,5 +1,6 @@
 """A run in output: the tree of its tasks, its timeline, and the reasons of failures and refusals."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -39,6 +40,7 @@ RESULT_CHARS_MAX: Final = 160
 MOMENT_CHARS_MAX: Final = 200
 """The longest message in a line of a timeline, where each attempt repeats it."""
 ID_CHARS: Final = 12
+_MADE_ID: Final = re.compile("[0-9a-f]{24}")
 WAITED_MS_MIN: Final = 100
 """Shorter waits are not shown."""
 DEPTH_SHOWN_MAX: Final = 24
@@ -49,8 +51,7 @@ EMITTED_CHARS_PADDED_MAX: Final = 48
 
 def id_of(run_id: str) -> str:
     """A run's id in lists: the first 12 characters of a generated id, which are enough to name it."""
-    made = len(run_id) == 24 and all(c in "0123456789abcdef" for c in run_id)
-    return run_id[:ID_CHARS] if made else run_id
+    return run_id[:ID_CHARS] if _MADE_ID.fullmatch(run_id) else run_id
 
 
 def state(name: str) -> Piece:

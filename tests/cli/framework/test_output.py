@@ -1,9 +1,11 @@
 """Output of a terminal: colour only if it is wanted, and texts of events are escaped."""
 
 import json
+import re
 
 import pytest
 
+from mesh.cli.framework.output import Output
 from tests.cli.conftest import Cli, Terminal
 
 ESC = "\x1b"
@@ -81,3 +83,17 @@ def test_a_stream_that_is_not_utf_8_gets_plain_marks(desk: Cli) -> None:
     done = desk.fresh("run", "show", "ascii", env={"PYTHONIOENCODING": "ascii"})
     assert done.code == 0
     assert "`- greeter" in done.out
+
+
+def test_a_line_in_a_pipe_is_that_of_a_terminal_without_its_colours(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = ("  a\tb ", ("\x1b[31mred", "bold"), " 注文 \u202e", ("wide " * 60, "dim"), "   ")
+    Output().print(*pieces)
+    piped = capsys.readouterr().out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    Output().print(*pieces)
+    coloured = capsys.readouterr().out
+    assert "\x1b[" in coloured
+    assert re.sub("\x1b\\[[0-9;]*m", "", coloured) == piped
+    assert piped.count("\n") == 1
