@@ -153,7 +153,7 @@ REASONS: Final[dict[str, Reason]] = {
     ),
     "rejected": Reason("the agent rejected this task, with a reason", _TASK, "read its reason"),
     "crash_loop": Reason(
-        "three processes died during this task, the third while it ran nothing else",
+        "three processes died during this task, the third while it ran nothing else; in a replay, one died",
         _TASK,
         "find what ends the process (memory, os._exit, a native library), then redrive the dead letter",
     ),

@@ -6,7 +6,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -74,18 +75,35 @@ class Indexed(Runs):
         return await select_runs(self, self.index, query, limit=limit, where=where)
 
 
+_opened: list[RunIndexFile] = []
+"""Files of the running test, closed after it."""
+
+
+@pytest.fixture(autouse=True)
+def closed_afterwards() -> Iterator[None]:
+    yield
+    while _opened:
+        _opened.pop().close()
+
+
+async def opened(log: ReadLog, mesh: Topology, path: str | Path) -> RunIndexFile:
+    """The file of an index."""
+    file = RunIndexFile(path)
+    _opened.append(file)
+    file.open(identity_of(mesh, await log.topics()))
+    return file
+
+
 async def indexed(log: ReadLog, mesh: Topology, path: str | Path = MEMORY) -> Indexed:
     """The index, built to the end."""
-    file = RunIndexFile(path)
-    file.open(identity_of(mesh, await log.topics()))
-    index = RunIndex(log, mesh, file)
+    index = RunIndex(log, mesh, await opened(log, mesh, path))
     assert await index.catch_up()
     return Indexed(log, mesh, index)
 
 
 def contents(path: Path) -> list[Any]:
     """All rows of an index, with the texts that their numbers stand for."""
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         texts = {0: "", **dict(connection.execute("SELECT number, text FROM words").fetchall())}
         numbered = [NAMES.index(name) + 1 for name in ("type", "ending", "agents", "codes")]
         rows = [
@@ -216,8 +234,7 @@ async def test_while_another_process_builds_the_rest_is_read_from_the_log(
 ) -> None:
     monkeypatch.setattr(run_index, "WAIT_S", 0.05)
     monkeypatch.setattr(run_index, "STEP_RECORDS", 500)
-    other = RunIndexFile(tmp_path / "runs.db")
-    other.open(identity_of(mesh, await log.topics()))
+    other = await opened(log, mesh, tmp_path / "runs.db")
     expected = await (await indexed(log, mesh)).select(RunQuery(), limit=2_000)
     with other.building() as mine:
         assert mine
@@ -226,8 +243,7 @@ async def test_while_another_process_builds_the_rest_is_read_from_the_log(
         assert (await runs.find("order-00000777")).state == "completed"
         assert other.count() == 0
         monkeypatch.setattr(run_index, "TAIL_MAX", 100)
-        file = RunIndexFile(tmp_path / "runs.db")
-        file.open(identity_of(mesh, await log.topics()))
+        file = await opened(log, mesh, tmp_path / "runs.db")
         assert not await RunIndex(log, mesh, file).catch_up()
 
 
@@ -289,8 +305,7 @@ async def test_an_index_that_names_wrong_places_is_damaged(mesh: Topology, log: 
 
 
 async def test_a_long_build_that_is_not_wanted_is_not_begun(mesh: Topology, log: SqliteLog, tmp_path: Path) -> None:
-    file = RunIndexFile(tmp_path / "runs.db")
-    file.open(identity_of(mesh, await log.topics()))
+    file = await opened(log, mesh, tmp_path / "runs.db")
     index = RunIndex(log, mesh, file)
     assert not await index.catch_up(records_max=100)
     assert file.count() == 0

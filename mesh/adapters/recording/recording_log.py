@@ -28,6 +28,11 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise NotFound("there is no such file", where=str(path), expected="a recording") from error
+    except IsADirectoryError as error:
+        what, remedy = "this is no recording", "`mesh test FOLDER` takes all recordings of a folder"
+        raise InvalidInput(
+            what, code="usage", where=str(path), expected="one file", got="a folder", remedy=remedy
+        ) from error
     except OSError as error:
         what = "the recording cannot be read"
         raise LogUnavailable(what, where=str(path), got=error.strerror or str(error)) from error

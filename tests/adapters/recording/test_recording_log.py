@@ -189,8 +189,10 @@ async def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
         await opened(tmp_path / "none.jsonl")
     with pytest.raises(NotFound, match="no such file"):
         recorded_head(tmp_path / "none.jsonl")
-    with pytest.raises(LogUnavailable, match="cannot be read"):
+    with pytest.raises(InvalidInput, match=r"expected one file, got a folder\. `mesh test FOLDER` takes all"):
         await opened(tmp_path)
+    with pytest.raises(LogUnavailable, match="cannot be read"):
+        await opened(tmp_path / ("x" * 300))  # longer than a name may be
     (tmp_path / "text").write_text("hello\n")
     with pytest.raises(InvalidInput, match="text:1: this is no recording"):
         await opened(tmp_path / "text")

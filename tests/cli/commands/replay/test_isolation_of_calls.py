@@ -33,6 +33,18 @@ async def fall(hello: Hello) -> list[Greeted | GreetingKept]:
     return answer(hello)
 
 
+async def crash(hello: Hello) -> list[Greeted | GreetingKept]:
+    if hello.name == "ada":
+        os.kill(os.getpid(), 11)
+    return answer(hello)
+
+
+async def quit(hello: Hello) -> list[Greeted | GreetingKept]:
+    if hello.name == "ada":
+        raise SystemExit(0)
+    return answer(hello)
+
+
 async def block(hello: Hello) -> list[Greeted | GreetingKept]:
     Path("called").touch()
     time.sleep(100)
@@ -70,7 +82,7 @@ def swapped(here: Cli) -> Iterator[Callable[[str], int]]:
     file.write_text(before)
 
 
-@pytest.mark.parametrize(("name", "how"), [("leave", "exit code 0"), ("fall", "signal 9")])
+@pytest.mark.parametrize(("name", "how"), [("leave", "exit code 0"), ("fall", "signal 9"), ("crash", "signal 11")])
 def test_a_function_that_ends_its_process_is_a_difference(here: Cli, name: str, how: str) -> None:
     swap = ("--agent", f"greeter=faulty:{name}")
     tasks = here("replay", *swap)
@@ -81,6 +93,12 @@ def test_a_function_that_ends_its_process_is_a_difference(here: Cli, name: str, 
     run = here("replay", "ada", "--run", *swap, "--json")
     assert run.code == 1, run
     assert f"greeter ended its process: {how}" in run.out
+
+
+def test_a_function_that_asks_to_exit_is_a_difference(here: Cli) -> None:
+    tasks = here("replay", "--agent", "greeter=faulty:quit", "--json")
+    assert (tasks.code, tasks.rows[-1]["same"], tasks.rows[-1]["failed"]) == (1, 1, 1), tasks
+    assert here("replay", "ada", "--run", "--agent", "greeter=faulty:quit").code == 1
 
 
 def test_the_other_recordings_are_taken_after_one_that_ends_the_process(
