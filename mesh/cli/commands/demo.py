@@ -188,6 +188,7 @@ class Show:
         for typed, meaning in (
             ("mesh run list", "all runs (mesh.toml in that folder names the log)"),
             (f"mesh run show {run_view.id_of(last.run_id)}", "one run: tree, results, timeline"),
+            ("mesh top", "the agents, live: what waits, what fails"),
             ("mesh board keys", "values that the agents wrote"),
             ("mesh up", "the agents again, for your own events"),
         ):

@@ -52,7 +52,7 @@ def _age(state: AgentState) -> Piece:
 
 def _rate(state: AgentState) -> Piece:
     value = _number(state, "rate")
-    return f"{value:.1f}/s" if value else ""
+    return f"{value:.{1 if value >= 1 else 2}f}/s" if value else ""
 
 
 def _errors(state: AgentState) -> Piece:

@@ -25,7 +25,7 @@ def test_once_shows_every_run_and_sums_up(cli: Cli) -> None:
     assert {oct(path.stat().st_mode & 0o777) for path in (folder, folder.parent)} == {"0o700"}
     there = cli.at(folder)
     typed = [line.split("  ")[1] for line in done.out.split("look around\n")[1].splitlines()[1:]]
-    assert typed == ["mesh run list", typed[1], "mesh board keys", "mesh up"]
+    assert typed == ["mesh run list", typed[1], "mesh top", "mesh board keys", "mesh up"]
     assert there(*typed[1].split()[1:]).code == 0
     assert there("board", "keys").out
     rows = there("run", "list", "--limit", "100", "--json").rows
