@@ -168,6 +168,7 @@ SECTIONS: Final = (
                 "`{usd: 0.02, tokens: 1_000}`", "nothing", "Amount reserved from the budget while an attempt runs."
             ),
             "cache": Key(DURATION, "off", "How long an answer is kept on the board, for a task delivered again."),
+            "faust": Key("app id", NONE, "The [Faust app](../guide/faust-apps.md) that runs the agent: its group."),
             "otherwise": Key("`ignore`", NONE, "An event for which `when` is false does not count as unrouted."),
         },
     ),

@@ -363,11 +363,9 @@ def _agent_imports(module: Module, public: frozenset[str] | None) -> Iterator[Of
             if found.member and public is not None and found.member not in public:
                 what = f"{found.member} is no public name of mesh"
                 yield Offence(module.path, found.line, "agents apart", what, "import what mesh/__init__.py lists")
-        elif _within(found.target, ["mesh"]) and found.target != "mesh.errors":
+        elif _within(found.target, ["mesh"]) and found.target not in ("mesh.errors", "mesh.faust"):
             what = f"an agent imports {found.target}"
-            yield Offence(
-                module.path, found.line, "agents apart", what, "import `mesh` and `mesh.errors`, nothing else of it"
-            )
+            yield Offence(module.path, found.line, "agents apart", what, "import `mesh`, `mesh.errors`, `mesh.faust`")
         elif _within(found.target, ["agents"]) and found.target != f"{desk}.events":
             what = f"an agent imports {found.target}"
             yield Offence(

@@ -71,6 +71,7 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "mesh.app": (*_BELOW_SERVICES, "mesh.services", "mesh.operations.replay", "mesh.app.wiring"),
     "mesh.client": ("mesh.core", "mesh.adapters", "mesh.runtime", "mesh.settings", "mesh.app.wiring"),
     "mesh.testing": ("mesh.core", "mesh.adapters", "mesh.settings", "mesh.app", "mesh.client", "mesh.context"),
+    "mesh.faust": (*_BELOW_SERVICES, "mesh.services", "mesh.app"),
     "mesh.cli.framework": _BELOW_CLI,
     "mesh.cli.views": _BELOW_CLI,
     "mesh.cli.supervision": _BELOW_CLI,
@@ -99,7 +100,7 @@ SHARED_CLASSES: Final[dict[str, str]] = {
 HOMES: Final[dict[str, tuple[str, ...]]] = {
     "aiokafka": ("mesh/adapters/kafka",),
     "fastapi": ("mesh/services/gateway",),
-    "faust": ("mesh/adapters/faust",),
+    "faust": ("mesh/adapters/faust", "agents/wordcount"),
     "opentelemetry": ("mesh/adapters/telemetry", "mesh/adapters/tracing"),
     "platformdirs": ("mesh/settings.py",),
     "pydantic_core": (

@@ -190,7 +190,18 @@ class ReadLog(Protocol):
     def reader(self, positions: Mapping[TopicPartition, int]) -> Reader: ...
 
 
-class Log(ReadLog, Protocol):
+class Groups(Protocol):
+    """Consumer groups that can be joined: those of a log, or that of a Faust app."""
+
+    async def join(
+        self, group: str, topics: Sequence[str], listener: Listener, *, session_timeout_ms: int = SESSION_TIMEOUT_MS
+    ) -> Member:
+        """Become a member of `group`. A group without a commit begins at the first record. A member that sends no
+        heartbeat for `session_timeout_ms` is removed."""
+        ...
+
+
+class Log(ReadLog, Groups, Protocol):
     """Topics of one backend."""
 
     @property
@@ -230,13 +241,6 @@ class Log(ReadLog, Protocol):
 
     async def commit_idle(self, group: str, commits: Mapping[TopicPartition, Commit]) -> None:
         """Store offsets of a group that has no member. Raises Fenced, and stores nothing, if it has one."""
-        ...
-
-    async def join(
-        self, group: str, topics: Sequence[str], listener: Listener, *, session_timeout_ms: int = SESSION_TIMEOUT_MS
-    ) -> Member:
-        """Become a member of `group`. A group without a commit begins at the first record. A member that sends no
-        heartbeat for `session_timeout_ms` is removed."""
         ...
 
 

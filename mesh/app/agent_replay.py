@@ -104,8 +104,10 @@ async def replay_agent(
 
 def _environment(topology: Topology, file: Path) -> Environment:
     """Return the environment of a worker whose log is never opened."""
+    log = SqliteLog(file, clock=_BeforeAll())
     return Environment(
-        log=SqliteLog(file, clock=_BeforeAll()),
+        log=log,
+        groups=log,
         board=SqliteBoard(file, prefix=topology.prefix),
         topology=topology,
         clock=SystemClock(),

@@ -14,7 +14,7 @@ from typing import Any
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.diagnostics import diagnostics
 from mesh.adapters.log_time import SkewWatch
-from mesh.adapters.ports import Board, Clock, Log
+from mesh.adapters.ports import Board, Clock, Groups, Log
 from mesh.app.lag_watch import LagWatch
 from mesh.app.wiring import open_window_source, topic_specs
 from mesh.core.errors import MeshError, WorkerSpent
@@ -52,10 +52,11 @@ class Process:
         name: str = "",
         after_outage: bool = False,
         isolated_processes: IsolatedProcesses | None = None,
+        groups: Groups | None = None,
     ) -> None:
         """`name`: unique name of this process in its records on the log; random by default. `after_outage`: the process
         begins again under that name because the log was away. `isolated_processes`: where tasks run that may kill their
-        process; child processes by default."""
+        process; child processes by default. `groups`: where workers join the groups of agents, by default the log."""
         clock = clock or SystemClock()
         options: dict[str, Any] = {
             "records_max": settings.poll_records_max,
@@ -64,14 +65,8 @@ class Process:
         self.log, self.topology, self._clock = log, topology, clock
         self.orchestrator = None
         if "orchestrator" in services:
-            self.orchestrator = Orchestrator(
-                log,
-                topology,
-                clock,
-                absence_ms=settings.worker_absence_ms,
-                traced_share=settings.trace_decisions,
-                **options,
-            )
+            absence_ms, share = settings.worker_absence_ms, settings.trace_decisions
+            self.orchestrator = Orchestrator(log, topology, clock, absence_ms=absence_ms, traced_share=share, **options)
         self.intake = Intake(log, topology, clock, **options) if "intake" in services else None
         self.monitor = None
         if "monitor" in services:
@@ -87,6 +82,7 @@ class Process:
                 clock,
                 _worker_options(settings, name=name or token_hex(8), after_outage=after_outage),
                 isolated_processes=isolated_processes or ChildProcesses(_with_prefix(settings, topology)),
+                groups=groups,
             )
             if is_mirrored(log, board):
                 self.board_maintainer = BoardMaintainer(log, board, topology, clock)

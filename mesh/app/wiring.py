@@ -90,19 +90,21 @@ def validate_agents(topology: Topology) -> AgentValidation:
     for name, agent in agents.items():
         problems += signature_problems(topology.agents[name], topology.input_types(name), agent)
     unchecked: list[UncheckedPath] = []
-    if len(agents) == len(topology.agents):
+    if len(agents) == sum(not spec.faust for spec in topology.agents.values()):
         wrong, unchecked = check_paths(topology, agents)
         problems += wrong
     return AgentValidation(agents, sorted(problems), unchecked)
 
 
 def import_agents(topology: Topology) -> tuple[dict[str, Agent], list[Problem]]:
-    """Import functions by agent; one problem for each cause of failed imports."""
+    """Import functions by agent; one problem for each cause of failed imports. Agents of Faust apps are left out."""
     # Resolved before any import, since an imported module may change the working directory.
     agent_modules.use(str(Path(topology.path).resolve().parent))
     agents: dict[str, Agent] = {}
     failed: dict[str, list[tuple[AgentSpec, InvalidInput]]] = {}
     for spec in topology.agents.values():
+        if spec.faust:
+            continue
         where = f"{topology.path}:{spec.line}"
         try:
             agents[spec.name] = replace(_agent(spec.name, spec.run, where), declared_at=where)

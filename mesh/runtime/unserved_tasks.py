@@ -142,5 +142,7 @@ class UnservedTasks:
             agent=spec.name,
             tasks=number,
             without_worker_s=round(waited_s, 1),
-            fix=f"`mesh up worker --agent {spec.name}` starts one",
+            fix=f"Start the Faust app {spec.faust}"
+            if spec.faust
+            else f"`mesh up worker --agent {spec.name}` starts one",
         )

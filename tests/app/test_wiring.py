@@ -242,3 +242,11 @@ def test_no_two_meshes_share_a_name(prefixes: list[str], names: list[str]) -> No
         assert len(groups) == len(SERVICE_GROUPS) + len(topology.agents)
         assert not seen & (own | groups)
         seen |= own | groups
+
+
+def test_an_agent_of_a_faust_app_is_not_imported() -> None:
+    text = TEXT.format(run="no_such_module:echo")
+    topology = load(text.replace("on: ask", "on: ask, faust: words"))
+    assert topology.agents["echo"].faust == topology.group("echo") == "words"
+    assert load_agents(topology) == {}
+    assert topology.digest == load(text).digest, "runs go on, whoever runs the agent"

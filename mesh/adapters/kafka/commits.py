@@ -9,6 +9,7 @@ The broker has a gap of its own (Kafka 4.3, some 100 ms after each failover). A 
 answers from before the last commits, or "never committed", until it knows the offsets of its followers. `read` waits.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
@@ -21,11 +22,13 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 
 from mesh.adapters.ports import Commit
+from mesh.core.errors import Fenced, LogUnavailable
 from mesh.core.protocol.record import TopicPartition
 
 Send = Callable[[Any], Awaitable[Any]]
 """A function that sends a request to the group's coordinator and returns its response."""
 
+RETRY_S = 0.1
 OFFSETS_TOPIC = "__consumer_offsets"
 STALE_MEMBER = (errors.IllegalGenerationError, errors.UnknownMemberIdError, errors.RebalanceInProgressError)
 COORDINATOR_MOVED = (errors.GroupCoordinatorNotAvailableError, errors.NotCoordinatorForGroupError)
@@ -108,3 +111,29 @@ async def _send(client: AIOKafkaClient, node: int | None, request: Any) -> Any:
 def _raise_for(code: int, where: str) -> None:
     if code:
         raise errors.for_code(code)(where)
+
+
+async def store_for(
+    consumer: Any, group: str, generation: int, member_id: str, commits: Mapping[TopicPartition, Commit]
+) -> None:
+    """Store commits for an aiokafka consumer that another library made. Tries again until cancelled.
+
+    Raises Fenced for a generation that has passed, LogUnavailable for an error that stays.
+    """
+    coordinator = consumer._coordinator
+
+    async def send(request: Any) -> Any:
+        await coordinator.ensure_coordinator_known()
+        return await coordinator._send_req(request)
+
+    while True:
+        try:
+            return await store(send, group, generation, member_id, commits)
+        except STALE_MEMBER as error:
+            raise Fenced("the broker takes no commit", where=f"group {group}", got=type(error).__name__) from error
+        except COORDINATOR_MOVED:
+            coordinator.coordinator_dead()
+        except errors.KafkaError as error:
+            if not error.retriable:
+                raise LogUnavailable(f"a commit failed: {error}", where=f"group {group}") from error
+        await asyncio.sleep(RETRY_S)

@@ -6,6 +6,7 @@ takes more than `UNPACKED_BYTES_MAX` bytes, or that cannot be decompressed, is n
 """
 
 import struct
+import threading
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -17,13 +18,22 @@ from mesh.core.protocol.record import UnreadValue
 UNPACKED_BYTES_MAX: Final = 16 * 1_048_576
 """Greatest size of all records of a batch. Producers limit a batch to about a megabyte before compression."""
 _BUFFER_BYTES: Final = 1_048_576
-"""Size of the buffer that is shared by batches up to this size, as most are."""
+"""Size of the buffer that is shared by batches of one thread up to this size, as most are."""
 _HEADER_BYTES: Final = DefaultRecordBase.HEADER_STRUCT.size
 _CODEC_AT: Final = DefaultRecordBase.ATTRIBUTES_OFFSET + 1
 _CODECS: Final = DefaultRecordBase.CODEC_MASK
 _LENGTH_AT: Final = 8
 _XERIAL_HEADER_BYTES: Final = 16
-_buffer = bytearray(_HEADER_BYTES + _BUFFER_BYTES)
+
+
+class _ThreadBuffer(threading.local):
+    """A buffer of each thread: the consumer of a Faust app reads in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray(_HEADER_BYTES + _BUFFER_BYTES)
+
+
+_own = _ThreadBuffer()
 
 
 def is_packed(data: memoryview) -> bool:
@@ -35,7 +45,7 @@ def unpacked(data: memoryview) -> bytes | UnreadValue:
     """Decompress a batch, or return why it is not read."""
     kind = data[_CODEC_AT] & _CODECS
     try:
-        batch = _decompress(data, kind, _buffer) or _decompress(
+        batch = _decompress(data, kind, _own.buffer) or _decompress(
             data, kind, bytearray(_HEADER_BYTES + UNPACKED_BYTES_MAX)
         )
     except (ValueError, OSError, struct.error, codec.cramjam.DecompressionError) as error:

@@ -168,4 +168,13 @@ def _agents(session: Session, names: list[str]) -> "Mapping[str, Agent]":
     loaded, problems, _ = validate_agents(session.topology)
     if problems:
         raise TopologyInvalid(session.topology.path, problems)
-    return {name: loaded[name] for name in session.topology.agents if not names or name in names}
+    elsewhere = [name for name in names if session.topology.agents[name].faust]
+    if elsewhere:
+        spec = session.topology.agents[elsewhere[0]]
+        raise InvalidInput(
+            f"agent {spec.name!r} is run by the Faust app {spec.faust!r}",
+            code="usage",
+            where="--agent",
+            remedy="Start that app, or remove `faust` from the agent in topics.yaml",
+        )
+    return {name: agent for name, agent in loaded.items() if not names or name in names}

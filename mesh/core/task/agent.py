@@ -94,6 +94,8 @@ class Agent:
     declared_at: str = ""
     """File and line of the agent's declaration; empty if unknown."""
     lifespan: Lifespan | None = None
+    calls_max: int | None = None
+    """Calls at once in one process, if the function allows fewer than `lanes` of topics.yaml."""
     classes: Mapping[type, tuple[str, PayloadWriter]] = field(init=False, repr=False, compare=False)
     """Class of a result → its event type, and its writer."""
     alone: Mapping[str, tuple[str, TypeAdapter[Any]] | None] = field(init=False, repr=False, compare=False)

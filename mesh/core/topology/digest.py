@@ -8,7 +8,7 @@ from typing import Any
 from mesh.core.topology.model import AgentSpec, TopicRule, Topology
 
 _OWN_FORM = ("line", "when", "retry", "breaker", "ignores")
-_NOT_DECIDED_BY = ("cache_ms",)
+_NOT_DECIDED_BY = ("cache_ms", "faust")
 """Fields of agents that no decision depends on. Tuning them does not change the digest."""
 _NOT_OF_TOPICS = ("line", "join", "ordered", "retention_ms")
 """Such fields of topics. `ordered` is added if it is true, because run ids depend on it."""

@@ -41,7 +41,7 @@ MONEY_WORDS: Final = ("usd", "tokens")
 TOPIC_WORDS: Final = ("ingress", "egress", "key", "id", "partitions", "join", "order", "retention")
 AGENT_WORDS: Final = (
     *("run", "on", "when", "emits", "timeout", "retry", "fallback", "breaker"),
-    *("visits_max", "lanes", "key", "reserve", "cache", "otherwise"),
+    *("visits_max", "lanes", "key", "reserve", "cache", "otherwise", "faust"),
 )
 RETRY_WORDS: Final = ("attempts", "first", "factor", "max", "jitter", "final")
 BREAKER_WORDS: Final = ("failures", "open")
@@ -232,6 +232,7 @@ class _Declarations(FieldReader):
             reserve_tokens=tokens or 0,
             line=line,
             ignores=self.value(fields, place, "otherwise", ignore, False),
+            faust=self.value(fields, place, "faust", topic_name, ""),
         )
 
     def on(self, place: str, node: Node | None) -> tuple[tuple[str, ...], bool]:

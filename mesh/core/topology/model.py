@@ -95,6 +95,8 @@ class AgentSpec:
     cyclic: bool = False
     """Derived: this agent is on a cycle of the graph, so its inputs are remembered along the path."""
     line: int = 0
+    faust: str = ""
+    """The id of the Faust app that runs this agent, which is its consumer group. Empty: workers of the mesh run it."""
     ignores: bool = False
     """`otherwise: ignore`: its `when` may be false for an event that no other agent takes."""
 
@@ -245,4 +247,5 @@ class Topology:
 
     def group(self, reader: str) -> str:
         """Return the consumer group of an agent's workers, or of one of SERVICE_GROUPS."""
-        return f"{self.prefix}.{reader}"
+        spec = self.agents.get(reader)
+        return spec.faust if spec is not None and spec.faust else f"{self.prefix}.{reader}"

@@ -1,7 +1,7 @@
 """The consumer of one agent in a worker process: reads its tasks, runs them in lanes, sends answers, commits."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from mesh.adapters.diagnostics import agent_context, diagnostics
@@ -30,6 +30,8 @@ from mesh.services.worker.poison import PoisonGuard
 POLL_WAIT_MS = 500
 FLUSH_TIMEOUT_MS = 5_000
 """Time for the log to take the last answers of a stopping worker."""
+Answer = Callable[[Event, Attempt], Awaitable[Event | None]]
+"""Gives the answer to a task; None when its attempt was abandoned."""
 _log = diagnostics("worker")
 
 
@@ -39,7 +41,8 @@ class AgentConsumer:
     def __init__(self, environment: Environment, spec: AgentSpec, agent: Agent) -> None:
         topology, options = environment.topology, environment.options
         self.name, self.counts = spec.name, Counts()
-        self.lanes: KeyLanes[Work] = agent_context(self.name).run(KeyLanes, self._handle, lanes_max=spec.lanes)
+        lanes_max = min(spec.lanes, agent.calls_max or spec.lanes)
+        self.lanes: KeyLanes[Work] = agent_context(self.name).run(KeyLanes, self._handle, lanes_max=lanes_max)
         self.partitions = Partitions(
             environment, self.name, self.counts, is_ending=self.is_ending, fail=self.lanes.fail
         )
@@ -93,7 +96,11 @@ class AgentConsumer:
     def replay(self, recorded: Recorded, *, isolated: bool) -> None:
         """Take tasks as a recording has them, and let the function know. Call it before `run`."""
         self.caller.sandbox = True
-        self._answer = recorded.around(self._guard.around(self._answer) if isolated else self._answer)
+        self.around(lambda answer: recorded.around(self._guard.around(answer) if isolated else answer))
+
+    def around(self, wrap: Callable[[Answer], Answer]) -> None:
+        """Answer every task through what `wrap` makes of the present way. Call it before `run`."""
+        self._answer = wrap(self._answer)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Poll, work, answer and commit until `stop`; then drain."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from secrets import token_hex
 from typing import Final, TypeVar
 
-from mesh.adapters.ports import SESSION_TIMEOUT_MS, Board, Clock, Log
+from mesh.adapters.ports import SESSION_TIMEOUT_MS, Board, Clock, Groups, Log
 from mesh.core.protocol.event import Event
 from mesh.core.task.poison import MARKED_MAX
 from mesh.core.topology.model import Topology
@@ -118,6 +118,8 @@ class Environment:
     """The parts of a worker process that every consumer uses."""
 
     log: Log
+    groups: Groups
+    """Where consumers join the groups of their agents: the log, or a Faust app."""
     board: Board
     topology: Topology
     clock: Clock

@@ -32,6 +32,7 @@ class Partitions:
         fail: Callable[[BaseException], None],
     ) -> None:
         self._log, self._clock, self._options = environment.log, environment.clock, environment.options
+        self._groups = environment.groups
         self._agent, self._counts = agent, counts
         self._group, self._topic = environment.topology.group(agent), environment.topology.tasks(agent)
         self._is_ending, self._fail = is_ending, fail
@@ -56,7 +57,7 @@ class Partitions:
         """Join the group. Partitions come by `assigned`, perhaps before this returns."""
         self.joined = asyncio.get_running_loop().create_future()
         timeout_ms = self._options.session_timeout_ms
-        member = await self._log.join(self._group, [self._topic], self, session_timeout_ms=timeout_ms)
+        member = await self._groups.join(self._group, [self._topic], self, session_timeout_ms=timeout_ms)
         self.joined.set_result(member)
         return member
 

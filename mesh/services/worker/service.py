@@ -7,7 +7,7 @@ from itertools import islice
 
 from mesh.adapters.diagnostics import diagnostics
 from mesh.adapters.log_time import ask_time
-from mesh.adapters.ports import Board, Clock, Log
+from mesh.adapters.ports import Board, Clock, Groups, Log
 from mesh.core.errors import WorkerSpent
 from mesh.core.protocol.record import Record
 from mesh.core.run.control import Control
@@ -39,11 +39,14 @@ class Worker:
         options: WorkerOptions | None = None,
         *,
         isolated_processes: IsolatedProcesses | None = None,
+        groups: Groups | None = None,
     ) -> None:
-        """`isolated_processes`: where tasks run that may kill their process; None: they run in this process."""
+        """`isolated_processes`: where tasks run that may kill their process; None: they run in this process. `groups`:
+        where the groups of the agents are joined, by default the log."""
         self._options, self._isolated_processes = options or WorkerOptions(), isolated_processes
         environment = Environment(
             log=log,
+            groups=groups or log,
             board=board,
             topology=topology,
             clock=clock,

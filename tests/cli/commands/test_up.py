@@ -382,3 +382,11 @@ async def test_a_lack_of_open_files_is_waited_for_as_an_outage_is(
     (line,) = map(json.loads, capsys.readouterr().err.splitlines())
     assert line["event"].startswith("this process may open no more files; expected a limit of at least 128")
     assert line["event"].endswith("tried again in 1 s")
+
+
+def test_an_agent_of_a_faust_app_is_not_started_here(project: Cli) -> None:
+    file = project.folder / "topics.yaml"
+    file.write_text(file.read_text().replace("greeter: {run", "greeter: {faust: hello, run"))
+    done = project("up", "worker", "--agent", "greeter")
+    assert done.code == 2
+    assert "agent 'greeter' is run by the Faust app 'hello'" in done.err
