@@ -167,9 +167,14 @@ def _limit(name: str) -> str:
 
 
 def _latency(axes: Any, workload: str, bodies: Sequence[Body]) -> bool:
-    """Milliseconds over percentiles, one line for each rate; the axis stretches towards 100 %, as HDR plots do."""
+    """Milliseconds over percentiles, one line for each rate; the axis stretches towards 100 %, as HDR plots do.
+
+    Only workloads keep the latency of each run: comparisons of sides keep percentiles, and have no curve.
+    """
     drawn = False
     for body in bodies:
+        if body["subject"] != "mesh":
+            continue
         figures = [f for f in body["figures"] if f["name"] == "p50_ms" and f["samples"]]
         for figure, colour in zip(figures, COLOURS, strict=False):
             took = Histogram.of(figure["samples"])

@@ -22,7 +22,11 @@ WARM_S = 1.5
 
 
 class Process:
-    """A program of a peer, in a process group of its own: what it starts dies with it. Its output goes to a file."""
+    """A program of a peer, in a process group of its own: what it starts dies with it. Its output goes to a file.
+
+    It has no session of its own: Linux gives each session the same share of a busy machine, and the mesh is measured in
+    the session of the client.
+    """
 
     def __init__(self, command: Sequence[str], *, folder: Path, cwd: Path, environ: Mapping[str, str]) -> None:
         self._command, self._folder, self._cwd = command, folder, cwd
@@ -50,7 +54,7 @@ class Process:
         sink: IO[bytes]
         with self.output.open("ab") as sink:
             self._process = await asyncio.create_subprocess_exec(
-                *self._command, cwd=self._cwd, env=self._environ, stdout=sink, stderr=sink, start_new_session=True
+                *self._command, cwd=self._cwd, env=self._environ, stdout=sink, stderr=sink, process_group=0
             )
         self._began = time.monotonic()
 

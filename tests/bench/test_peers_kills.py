@@ -1,6 +1,7 @@
 """The kill test finds what a process loses, with a real process that is really killed."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -134,3 +135,13 @@ def test_an_answer_to_nothing_is_no_verdict() -> None:
 
 def test_every_missing_id_is_lost_and_every_further_answer_doubled() -> None:
     assert judge(["a", "b", "c"], ["a", "a", "a", "c"], 1) == Verdict(3, 1, 1, 2)
+
+
+async def test_a_peer_shares_the_session_of_the_client_as_the_mesh_does(tmp_path: Path) -> None:
+    process = Process([sys.executable, "-c", "input()"], folder=tmp_path, cwd=tmp_path, environ={})
+    await process.start()
+    try:
+        assert os.getsid(process.pid) == os.getsid(0)
+        assert os.getpgid(process.pid) == process.pid
+    finally:
+        await process.kill()
