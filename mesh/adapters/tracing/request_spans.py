@@ -15,7 +15,11 @@ from mesh.core.protocol.event import Event
 def published(log_url: str, requests: Sequence[Event], inbox: str) -> Iterator[None]:
     """Open a span for each request, from which its run continues the trace. An error marks and leaves them."""
     factory = _factory(log_url, trace.get_tracer_provider())
-    spans = [_start(factory, request, inbox) for request in requests] if factory.is_active else []
+    spans = []
+    if factory.is_active:
+        below = trace.get_current_span().get_span_context().is_valid
+        wanted = requests if below else [request for request in requests if factory.is_sampled(request)]
+        spans = [_start(factory, request, inbox) for request in wanted]
     try:
         yield
     except Exception as error:

@@ -24,6 +24,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Answers: TypeAlias = Callable[Concatenate[Event, P], Awaitable[Event | None]]
 """A function that answers a task, or returns None when it gives up."""
+PAYLOAD_KEPT_MAX: Final = 1_024
+"""Bytes of a payload that the ring buffer keeps with its task, since a copy without them costs more time."""
 DEFERRED: Final = frozenset({"later", "left_alone", "run_ended"})
 """Failures that are no errors of the attempt."""
 
@@ -146,7 +148,7 @@ class TaskSpans:
         """Export the span of an attempt outside the sample if it ended badly, else keep it for a while."""
         ring, ended_ns = self._factory.kept, time_ns()
         assert ring is not None
-        bare = replace(task, data=b"")  # the ring keeps no payloads
+        bare = replace(task, data=b"") if len(task.data) > PAYLOAD_KEPT_MAX else task
         fault = answered.fault if answered.kind == FAILED else None
         export = partial(self._export, bare, fault and (fault.cls or fault.code, fault.message), (began_ns, ended_ns))
         if fault is not None and fault.code not in DEFERRED:
