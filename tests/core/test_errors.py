@@ -24,6 +24,7 @@ EXIT_CODES = {
     "Fenced": 1,
     "NotRestorable": 1,
     "InvalidInput": 2,
+    "Ambiguous": 2,
     "ConfigInvalid": 2,
     "TopologyInvalid": 2,
     "NotFound": 3,
