@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from mesh.app.wiring import load_agents, load_topology
+from tests.agents.walk import FILES as MODULES
 from tests.agents.walk import PROJECT
 
 README = (PROJECT / "agents" / "README.md").read_text(encoding="utf-8")
@@ -29,7 +30,7 @@ def test_the_example_of_the_readme_passes_its_own_test(tmp_path: Path) -> None:
 
 
 def test_the_readme_names_every_agent_of_both_example_apps() -> None:
-    for path in sorted((PROJECT / "agents").glob("*/*.py")):
+    for path in MODULES:
         if path.stem not in ("__init__", "events"):
             assert f"`{path.stem}`" in README, path.name
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from mesh.core.task.agent import Agent
-from tests.agents.walk import PROJECT, example_mesh
+from tests.agents.walk import FILES, PROJECT, example_mesh
 
 TOPOLOGY, AGENTS = example_mesh()
 
@@ -28,13 +28,13 @@ def test_every_file_of_an_example_app_is_wired_or_holds_its_events() -> None:
     wired = {spec.run.partition(":")[0] for spec in TOPOLOGY.agents.values()}
     files = {
         ".".join(path.relative_to(PROJECT).with_suffix("").parts)
-        for path in (PROJECT / "agents").glob("*/*.py")
+        for path in FILES
         if path.stem not in ("__init__", "events")
     }
     assert files == wired
 
 
-@pytest.mark.parametrize("path", sorted((PROJECT / "agents").glob("*/*.py")), ids=lambda p: f"{p.parent.name}-{p.stem}")
+@pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_one_file_holds_one_agent_at_most(path: Path) -> None:
     module = __import__(f"agents.{path.parent.name}.{path.stem}", fromlist=["*"])
     own = [v for v in vars(module).values() if isinstance(getattr(v, "__mesh_agent__", None), Agent)]

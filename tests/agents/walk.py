@@ -17,6 +17,8 @@ from mesh.core.topology.model import AgentSpec, Topology
 
 PROJECT = Path(__file__).parents[2]
 TOPICS = PROJECT / "topics.yaml"
+FILES = sorted(path for path in (PROJECT / "agents").glob("*/*.py") if not path.with_name("topics.yaml").exists())
+"""Modules of the example apps that topics.yaml wires; a folder with a topics.yaml is a mesh of its own."""
 
 
 class Emitted(NamedTuple):
