@@ -12,6 +12,7 @@ from mesh.core.topology.model import Topology
 SERVICE_AGE_MS_MAX: Final = 10_000
 """Age of a record from which its service is said not to read."""
 SKEW_MS_MAX: Final = 5_000
+AGREES: Final = f"its clock agrees with this machine's, within {SKEW_MS_MAX / 1_000:g} s"
 RUNS_SHOWN_MAX: Final = 5
 GIB: Final = 1_073_741_824
 FREE_BYTES_MIN, FREE_BYTES_LOW = GIB // 8, GIB
@@ -27,7 +28,9 @@ def judge_lags(topology: Topology, lags: Iterable[GroupLag], control: Control) -
             continue
         kind = WARNING if spec is not None or lag.consumer not in ("intake", "orchestrator") else ERROR
         records = f"{lag.lag:,} record{'s' if lag.lag > 1 else ''}"
-        what = f"{records} on {lag.topic} wait, the oldest for {lag.age_ms / 1_000:,.0f} s"
+        what = (
+            f"{records} on {lag.topic} {'wait' if lag.lag > 1 else 'waits'}, the oldest for {lag.age_ms / 1_000:,.0f} s"
+        )
         expected = f"at most {limit_ms / 1_000:,.0f} s"
         fix = "mesh up worker" if spec is not None else f"mesh up {lag.consumer.partition('-')[0]}"
         found.append(Finding(kind, lag.consumer, what, expected, f"{lag.age_ms / 1_000:,.0f} s", fix))
@@ -90,7 +93,7 @@ def judge_skew(where: str, ahead_ms: int, *, at_least: bool = False) -> Finding:
     """Judge how far a clock is ahead of that of this machine. `at_least`: it may be more."""
     apart = f"{abs(ahead_ms) / 1_000:.1f} s {'ahead of' if ahead_ms > 0 else 'behind'} this machine"
     if abs(ahead_ms) <= SKEW_MS_MAX:
-        return Finding(OK, where, "no clock ahead was seen" if at_least else f"its clock is {apart}")
+        return Finding(OK, where, "no clock ahead was seen" if at_least else AGREES)
     expected = f"at most {SKEW_MS_MAX / 1_000:g} s"
     return Finding(
         WARNING, where, f"its clock is {apart}", expected, apart, "set the clock that is wrong, such as by NTP"

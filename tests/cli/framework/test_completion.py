@@ -12,7 +12,7 @@ def completed(cli: Cli, line: str) -> list[str]:
 
 
 def test_nouns_types_and_agents_are_completed(project: Cli) -> None:
-    assert completed(project, "mesh to") == ["topics"]
+    assert completed(project, "mesh to") == ["top", "topics"]
     assert completed(project, "mesh run sh") == ["show"]
     assert completed(project, "mesh publish h") == ["hello"]
     assert completed(project, "mesh up worker --agent k") == ["keeper"]
