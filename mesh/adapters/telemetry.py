@@ -1,4 +1,6 @@
-"""Metrics of waiting tasks, exported by OTLP. Spans: `tracing`. Only these two import opentelemetry.
+"""Exporters of OpenTelemetry, as the standard variables name them, and metrics of waiting tasks for them.
+
+`tracing` makes the spans. Only these two import opentelemetry.
 
 Metric names follow the conventions of Prometheus once a collector has passed them on:
 `mesh_consumer_lag_records{group, topic, partition}`, `mesh_oldest_unread_age_seconds{group, topic}`,
@@ -7,7 +9,7 @@ Metric names follow the conventions of Prometheus once a collector has passed th
 
 import os
 from collections.abc import Mapping
-from importlib import import_module
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final
 
 from mesh.adapters.distribution import version
@@ -19,9 +21,11 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.resources import Resource
 
-_OTLP: Final = "opentelemetry.exporter.otlp.proto.http"
 SHUTDOWN_MS: Final = 2_000
 """Longest wait for a collector at the end of a process."""
+PROTOCOLS: Final = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
+"""Value of `OTEL_EXPORTER_OTLP_PROTOCOL`, and the SDK's name of its exporter."""
+EXTRAS: Final = {"otlp_proto_http": "otel", "otlp_proto_grpc": "otel-grpc"}
 
 
 class BacklogMeter:
@@ -50,39 +54,72 @@ class BacklogMeter:
 
 
 def configure_metrics(service: str, environ: Mapping[str, str] | None = None) -> "MeterProvider | None":
-    """Export metrics by OTLP when the standard variables ask for it (`OTEL_EXPORTER_OTLP_ENDPOINT`, not with
-    `OTEL_METRICS_EXPORTER=none`), every `OTEL_METRIC_EXPORT_INTERVAL` milliseconds; else nothing.
+    """Export metrics as the standard variables say, every `OTEL_METRIC_EXPORT_INTERVAL` milliseconds; None: nowhere.
 
-    Raises ConfigInvalid when the exporter is asked for and not installed. The caller shuts the provider down.
+    Raises ConfigInvalid when an exporter is asked for and not installed. The caller shuts the provider down.
     """
-    environ = os.environ if environ is None else environ
-    exporter = _exporter("METRICS", "metric_exporter", "OTLPMetricExporter", environ)
-    if exporter is None:
+    names = exporter_names("METRICS", os.environ if environ is None else environ)
+    exporters = [load_exporter("METRICS", name) for name in names]
+    if not exporters:
         return None
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
-    return MeterProvider([PeriodicExportingMetricReader(exporter)], _resource(service, environ))
+    return MeterProvider([PeriodicExportingMetricReader(exporter()) for exporter in exporters], resource_of(service))
 
 
-def _exporter(signal: str, module: str, name: str, environ: Mapping[str, str]) -> Any:
-    """Return the exporter of a signal, or None if no variable asks for it. Raises ConfigInvalid if it is missing."""
-    endpoint = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-    if environ.get(f"OTEL_{signal}_EXPORTER", "").lower() == "none":
-        return None
-    if not endpoint or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        return None
+def exporter_names(signal: str, environ: Mapping[str, str]) -> list[str]:
+    """Return the SDK's names of the exporters of a signal that the variables ask for. `signal`: TRACES or METRICS.
+
+    Raises ConfigInvalid for a wrong protocol.
+    """
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return []
+    asked = environ.get(f"OTEL_{signal}_EXPORTER", "").strip()
+    if not asked:
+        endpoint = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        asked = "otlp" if endpoint else "none"
+    names = [name.strip() for name in asked.split(",") if name.strip() and name.strip().lower() != "none"]
+    return [_otlp(signal, environ) if name == "otlp" else name for name in names]
+
+
+def _otlp(signal: str, environ: Mapping[str, str]) -> str:
+    for variable in (f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        if protocol := environ.get(variable, "").strip():
+            if protocol in PROTOCOLS:
+                return PROTOCOLS[protocol]
+            raise ConfigInvalid(
+                "the protocol is not supported",
+                where=variable,
+                expected=" or ".join(PROTOCOLS),
+                got=protocol,
+                remedy="Correct or unset the variable",
+            )
+    return PROTOCOLS["http/protobuf"]
+
+
+def load_exporter(signal: str, name: str) -> Any:
+    """Return the class of an exporter by its entry point. Raises ConfigInvalid if it is not installed."""
+    points = {point.name: point for point in entry_points(group=f"opentelemetry_{signal.lower()}_exporter")}
     try:
-        return getattr(import_module(f"{_OTLP}.{module}"), name)()
-    except ImportError as error:
+        return points[name].load()
+    except (KeyError, ImportError) as error:
+        extra = EXTRAS.get(name)
+        remedy = "Install the package that has it, or correct the variable"
+        if extra is not None:
+            remedy = f"pip install 'agent-mesh[{extra}]', or unset the variable"
         raise ConfigInvalid(
-            "the OTLP exporter is not installed",
-            where="OTEL_EXPORTER_OTLP_ENDPOINT",
-            remedy="pip install 'agent-mesh[otel]', or unset the variable",
+            f"the exporter {name!r} is not installed",
+            where=f"OTEL_{signal}_EXPORTER, OTEL_EXPORTER_OTLP_ENDPOINT",
+            expected=", ".join(sorted(points)) or "an installed exporter",
+            got=name,
+            remedy=remedy,
         ) from error
 
 
-def _resource(service: str, environ: Mapping[str, str]) -> "Resource":
-    from opentelemetry.sdk.resources import Resource
+def resource_of(service: str) -> "Resource":
+    """Return this process as the variables describe it; `service` is its name by default."""
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
-    return Resource.create({"service.name": environ.get("OTEL_SERVICE_NAME", service), "service.version": version()})
+    ours = {"service.name": service, "service.version": version()}
+    return Resource.create({**ours, **OTELResourceDetector().detect().attributes})

@@ -10,13 +10,12 @@ import os
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
 from mesh.adapters.diagnostics import Traces
-from mesh.adapters.distribution import version
+from mesh.adapters.telemetry import SHUTDOWN_MS, exporter_names, load_exporter, resource_of
 from mesh.adapters.tracing.kept_spans import KeptSpans
 from mesh.adapters.tracing.span_factory import KEEP
 from mesh.adapters.tracing.span_ids import SpanIds, trace_id_of
@@ -25,12 +24,6 @@ from mesh.core.errors import ConfigInvalid
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.sampling import Sampler
-
-SHUTDOWN_MS: Final = 2_000
-"""Longest wait for a collector at the end of a process."""
-PROTOCOLS: Final = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
-"""Value of `OTEL_EXPORTER_OTLP_PROTOCOL`, and the SDK's name of its exporter."""
-EXTRAS: Final = {"otlp_proto_http": "otel", "otlp_proto_grpc": "otel-grpc"}
 
 
 def configure(
@@ -42,7 +35,7 @@ def configure(
     or a variable makes no sense.
     """
     environ = os.environ if environ is None else environ
-    exporters = [_load(name) for name in exporter_names("TRACES", environ)]
+    exporters = [load_exporter("TRACES", name) for name in exporter_names("TRACES", environ)]
     if not exporters:
         return None
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -60,12 +53,11 @@ def configure(
 
 def new_provider(service: str, kept: KeptSpans | None = None, sampler: "Sampler | None" = None) -> "TracerProvider":
     """Return a provider without exporters. Sampler and resource: those of the variables by default."""
-    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import TracerProvider
 
-    ours = {"service.name": service, "service.version": version()}
-    resource = Resource.create({**ours, **OTELResourceDetector().detect().attributes})
-    provider = TracerProvider(sampler=sampler, resource=resource, id_generator=_sdk_ids(), shutdown_on_exit=False)
+    provider = TracerProvider(
+        sampler=sampler, resource=resource_of(service), id_generator=_sdk_ids(), shutdown_on_exit=False
+    )
     provider.sampler = _keeping_sampler(provider.sampler, kept)
     return provider
 
@@ -96,53 +88,6 @@ async def exported(service: str, kept: KeptSpans | None = None) -> AsyncIterator
             async with asyncio.timeout(SHUTDOWN_MS / 1000):
                 while last.is_alive():  # noqa: ASYNC110  # a thread sets no event
                     await asyncio.sleep(0.02)
-
-
-def exporter_names(signal: str, environ: Mapping[str, str]) -> list[str]:
-    """Return the SDK's names of the exporters that the variables ask for. Raises ConfigInvalid for a wrong protocol."""
-    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return []
-    asked = environ.get(f"OTEL_{signal}_EXPORTER", "").strip()
-    if not asked:
-        endpoint = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-        asked = "otlp" if endpoint else "none"
-    names = [name.strip() for name in asked.split(",") if name.strip() and name.strip().lower() != "none"]
-    return [_otlp(signal, environ) if name == "otlp" else name for name in names]
-
-
-def _otlp(signal: str, environ: Mapping[str, str]) -> str:
-    for variable in (f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-        if protocol := environ.get(variable, "").strip():
-            if protocol in PROTOCOLS:
-                return PROTOCOLS[protocol]
-            raise ConfigInvalid(
-                "the protocol is not supported",
-                where=variable,
-                expected=" or ".join(PROTOCOLS),
-                got=protocol,
-                remedy="Correct or unset the variable",
-            )
-    return PROTOCOLS["http/protobuf"]
-
-
-def _load(name: str) -> Any:
-    """Return the class of a span exporter by its entry point. Raises ConfigInvalid if it is not installed."""
-    found = [point for point in entry_points(group="opentelemetry_traces_exporter") if point.name == name]
-    try:
-        return found[0].load()
-    except (IndexError, ImportError) as error:
-        extra = EXTRAS.get(name)
-        remedy = "Install the package that has it, or correct the variable"
-        if extra is not None:
-            remedy = f"pip install 'agent-mesh[{extra}]', or unset the variable"
-        installed = sorted({point.name for point in entry_points(group="opentelemetry_traces_exporter")})
-        raise ConfigInvalid(
-            f"the exporter {name!r} is not installed",
-            where="OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP_ENDPOINT",
-            expected=", ".join(installed) or "an installed exporter",
-            got=name,
-            remedy=remedy,
-        ) from error
 
 
 def _sdk_ids() -> Any:

@@ -10,11 +10,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.sdk.trace.sampling import ParentBased
 
-from mesh.adapters.tracing import trace_export
+from mesh.adapters import telemetry
 from mesh.adapters.tracing.kept_spans import KeptSpans
 from mesh.adapters.tracing.span_factory import SpanFactory
 from mesh.adapters.tracing.task_spans import TaskSpans
-from mesh.adapters.tracing.trace_export import configure, exporter_names, new_provider
+from mesh.adapters.tracing.trace_export import configure, new_provider
 from mesh.core.errors import ConfigInvalid
 from tests.adapters.tracing.kit import TASK_EVENT
 from tests.collector import ReceivedSpan, read_spans, span_collector
@@ -30,33 +30,6 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environ", "names"),
-    [
-        ({}, []),
-        (ASKED, ["otlp_proto_http"]),
-        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://h/v1/traces"}, ["otlp_proto_http"]),
-        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://h/v1/metrics"}, []),
-        ({**ASKED, "OTEL_SDK_DISABLED": "true"}, []),
-        ({**ASKED, "OTEL_TRACES_EXPORTER": "none"}, []),
-        ({"OTEL_TRACES_EXPORTER": "otlp, console"}, ["otlp_proto_http", "console"]),
-        ({**ASKED, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, ["otlp_proto_grpc"]),
-        (
-            {**ASKED, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"},
-            ["otlp_proto_http"],
-        ),
-    ],
-)
-def test_the_variables_name_the_exporters(environ: dict[str, str], names: list[str]) -> None:
-    assert exporter_names("TRACES", environ) == names
-
-
-def test_a_protocol_that_is_not_supported_is_refused() -> None:
-    with pytest.raises(ConfigInvalid, match="the protocol is not supported") as caught:
-        exporter_names("TRACES", {**ASKED, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"})
-    assert (caught.value.where, caught.value.got) == ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")
-
-
-@pytest.mark.parametrize(
     ("environ", "remedy"),
     [
         ({"OTEL_TRACES_EXPORTER": "zipkin"}, "Install the package"),
@@ -67,7 +40,7 @@ def test_a_protocol_that_is_not_supported_is_refused() -> None:
 def test_an_exporter_that_is_not_installed_is_refused_with_its_extra(
     monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], remedy: str
 ) -> None:
-    monkeypatch.setattr(trace_export, "entry_points", lambda group: [])
+    monkeypatch.setattr(telemetry, "entry_points", lambda group: [])
     with pytest.raises(ConfigInvalid, match="is not installed") as caught:
         configure("mesh", environ=environ)
     assert remedy in caught.value.remedy
