@@ -78,6 +78,13 @@ class _Instance:
     async def _run(self) -> None:
         error: BaseException | None = None
         try:
+            await self._consume()
+        except BaseException as raised:  # noqa: BLE001  # the answer of the task says what it was
+            error = raised
+        self._end_event(error)
+
+    async def _consume(self) -> None:
+        try:
             result = self._agent.fun(_Stream(app=self._app, channel=self, beacon=self._app.beacon))
             if isinstance(result, AsyncIterable):
                 async for value in result:
@@ -85,11 +92,10 @@ class _Instance:
                     await self._agent._delegate_to_sinks(value)
             else:
                 await result
-        except BaseException as raised:  # noqa: BLE001  # the answer of the task says what it was
-            error = raised
-        if isinstance(error, Exception) and self._agent._on_error is not None:
-            await self._agent._on_error(self._agent, error)
-        self._end_event(error)
+        except Exception as error:
+            if self._agent._on_error is not None:
+                await self._agent._on_error(self._agent, error)
+            raise
 
     def _end_event(self, error: BaseException | None) -> None:
         self._is_given = False

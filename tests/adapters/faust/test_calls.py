@@ -88,6 +88,22 @@ async def test_an_error_is_the_answer_and_a_new_instance_goes_on(calls_of: Calls
     assert noted == [ZeroDivisionError], "the agent's own error handler stays"
 
 
+async def test_an_error_of_the_error_handler_is_the_answer(calls_of: CallsOf) -> None:
+    async def agent(stream: Any) -> AsyncIterator[Any]:
+        async for value in stream:
+            yield 1 / value
+
+    async def on_error(agent: Any, error: BaseException) -> None:
+        raise KeyError("no handler")
+
+    calls = calls_of(agent)
+    calls.agent._on_error = on_error
+    async with asyncio.timeout(DEADLINE_S):
+        with pytest.raises(KeyError) as raised:
+            await calls.call(0, message(), None)
+    assert isinstance(raised.value.__context__, ZeroDivisionError)
+
+
 async def test_a_cancelled_call_cancels_the_function(calls_of: CallsOf) -> None:
     ended = asyncio.Event()
 
