@@ -167,13 +167,22 @@ class _Calls:
         self._processes = processes if processes.can_run(agent) else None
         self._in_process = in_isolation(self._answer, agent.where, self._processes)
         self._batch: list[TaskAnswer] = []
-        self._batch_tasks = 1
-        """Tasks of the next batch."""
-        self._took_ms = 0.0
-        """Time of the last call."""
+        self._took_ms: float | None = None
+        """Time of the last call. Until one has ended, calls are made one by one."""
         self._quick = asyncio.Semaphore(os.cpu_count() or 1)
-        self._timed = self._processes is None
-        """A call has ended, so that it is known how long one takes; until then there is one."""
+
+    @property
+    def _batch_tasks(self) -> int:
+        """Tasks of the next batch: several only where calls are quick and have a process of their own."""
+        if self._took_ms is None or self._processes is None:
+            return 1
+        return max(1, int(BATCH_MS / max(self._took_ms, BATCH_MS / BATCH_TASKS_MAX)))
+
+    @property
+    def _gate(self) -> AbstractAsyncContextManager[None]:
+        """Bounds the processes for quick calls, which wait for nothing: each processor needs one."""
+        quick = self._processes is not None and (self._took_ms is None or self._took_ms < BATCH_MS)
+        return self._quick if quick else nullcontext()
 
     async def begin(self, recorded: TaskAnswer) -> None:
         """Call the function as soon as there is room. Each batch has a lane of its own."""
@@ -189,7 +198,8 @@ class _Calls:
 
     async def _begin_batch(self) -> None:
         batch, self._batch = self._batch, []
-        await self.lanes.wait_below(max(self._window // len(batch), self._spec.lanes) if self._timed else 1)
+        untimed = self._took_ms is None and self._processes is not None
+        await self.lanes.wait_below(1 if untimed else max(self._window // len(batch), self._spec.lanes))
         self.lanes.put(b"%d" % next(self._numbers), batch)
 
     def close(self) -> None:
@@ -210,11 +220,6 @@ class _Calls:
         else:
             for recorded, (answer, took_ms) in zip(batch, answers, strict=True):
                 self._compare(recorded, answer, took_ms)
-
-    @property
-    def _gate(self) -> AbstractAsyncContextManager[None]:
-        """Bounds the processes for quick calls, which wait for nothing: each processor needs one."""
-        return self._quick if self._processes is not None and self._took_ms < BATCH_MS else nullcontext()
 
     async def _answer_together(self, batch: Sequence[TaskAnswer]) -> Sequence[tuple[Event, float]] | None:
         """Return the answers of a batch; None if its process died, cannot be had, or took longer than one task may."""
@@ -242,10 +247,7 @@ class _Calls:
         differences = answer_differences(recorded.answer, new, self._ignored, masked)
         verdict = verdict_of(recorded.answer, new, differences, recorded.took_ms, took_ms)
         self._on_result(Compared(recorded, new, took_ms, verdict, differences, len(masked)))
-        self._timed = True
-        if self._processes is not None:
-            self._took_ms = took_ms
-            self._batch_tasks = max(1, min(int(BATCH_MS / took_ms), BATCH_TASKS_MAX))
+        self._took_ms = took_ms
 
 
 async def _append_none(changes: Sequence[BoardChange]) -> None:
