@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import thread_time_ns
@@ -10,7 +10,10 @@ from typing import Any
 
 import orjson
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from mesh import Payload, agent
 from mesh.adapters.clock import SystemClock
@@ -225,7 +228,7 @@ async def test_active_alerts_are_shown_beside_those_that_are_not(tmp_path: Path)
 
 
 @pytest.mark.parametrize("agents", [50])
-async def test_a_scrape_of_50_agents_takes_milliseconds(tmp_path: Path, agents: int) -> None:
+async def test_a_scrape_costs_little_more_than_the_library_needs_for_its_lines(tmp_path: Path, agents: int) -> None:
     declared = "\n".join(f"  a{n}: {{run: 'x:y', on: ask, emits: answer}}" for n in range(agents))
     many = load(
         "mesh: {name: t, prefix: mesh, inbox: {partitions: 1}}\n"
@@ -233,10 +236,30 @@ async def test_a_scrape_of_50_agents_takes_milliseconds(tmp_path: Path, agents: 
         f"agents:\n{declared}\n"
     )
     async with mesh(tmp_path, topology=many) as endpoints:
-        took_ns: list[int] = []
-        for _ in range(20):
-            began_ns = thread_time_ns()  # other processes share the processor
-            text = (await endpoints.metrics()).body
-            took_ns.append(thread_time_ns() - began_ns)
+        text = (await endpoints.metrics()).body
         assert text.count(b"mesh_events_processed_total{") == agents * 8
-        assert min(took_ns) <= 80_000_000  # 13 to 17 ms on an idle machine; this finds what grows by its order
+        library = CollectorRegistry(auto_describe=False)
+        library.register(Written(text.decode()))
+        took_ns: dict[str, list[int]] = {"scrape": [], "library": []}
+        for _ in range(20):  # in turns, in time of this thread: the machine is shared
+            began_ns = thread_time_ns()
+            await endpoints.metrics()
+            read_ns = thread_time_ns()
+            generate_latest(library)
+            took_ns["scrape"].append(read_ns - began_ns)
+            took_ns["library"].append(thread_time_ns() - read_ns)
+    # The library takes 9 ms on the machine of the figures, so this is the bound of 20 ms there, at any load.
+    assert min(took_ns["scrape"]) <= 2.2 * min(took_ns["library"])
+
+
+class Written(Collector):
+    """The families of a text."""
+
+    def __init__(self, text: str) -> None:
+        self._families = list(text_string_to_metric_families(text))
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+    def describe(self) -> Iterable[Metric]:
+        return ()

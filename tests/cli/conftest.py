@@ -244,9 +244,9 @@ def plain(text: str) -> str:
     return re.sub(r"\b(?=[a-f]*\d)[0-9a-f]{12}\b", "RUN", text)
 
 
-def until(holds: Callable[[], bool]) -> None:
+def until(holds: Callable[[], object], *, deadline_s: float = DEADLINE_S) -> None:
     """Wait for a condition."""
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = time.monotonic() + deadline_s
     while not holds():
         if time.monotonic() > deadline:
             pytest.fail("the condition did not come true")

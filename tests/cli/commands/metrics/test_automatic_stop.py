@@ -1,12 +1,10 @@
 """An agent that is broken on purpose: the alert, the automatic stop, who says so, and the resumption that ends it."""
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, until
 
 WINDOWS_S = 120
 """An alert looks at whole windows of 10 s, and a busy machine is slow."""
@@ -14,16 +12,6 @@ ALERTS = """
 alerts:
   failing: {when: error_rate > 50% for 10s, of: greeter, min: 6, then: stop}
 """
-
-
-def wait(found: Callable[[], Any]) -> Any:
-    """Return what is found once it is true."""
-    deadline = time.monotonic() + WINDOWS_S
-    while not (value := found()):
-        if time.monotonic() > deadline:
-            pytest.fail("it did not come true")
-        time.sleep(0.1)
-    return value
 
 
 def top(cli: Cli) -> dict[str, Any]:
@@ -47,7 +35,8 @@ def test_a_broken_agent_is_stopped_explained_and_resumed(watched: Cli) -> None:
         assert watched("break", "greeter", "--error", "no tea", "--for", "10m").code == 0
         for number in range(6):
             assert watched("publish", "hello", f'{{"name":"guest-{number}"}}').code == 0
-        state = wait(lambda: (found := top(watched))["stops"] and found)
+        until(lambda: top(watched)["stops"], deadline_s=WINDOWS_S)
+        state = top(watched)
         (alert,) = state["alerts"]
         assert (alert["alert"], alert["scope"], alert["stops"]) == ("failing", "agent:greeter", True)
         (stop,) = state["stops"]
@@ -64,6 +53,6 @@ def test_a_broken_agent_is_stopped_explained_and_resumed(watched: Cli) -> None:
 
         assert watched("unbreak", "greeter").code == 0
         assert watched("resume", "agent", "greeter").code == 0
-        wait(lambda: not top(watched)["alerts"])
+        until(lambda: not top(watched)["alerts"], deadline_s=WINDOWS_S)
         assert top(watched)["stops"] == []
         assert watched("publish", "hello", '{"name":"after"}', "--wait").code == 0
