@@ -6,11 +6,11 @@ cannot recover by itself. `/readyz` names everything that is missing.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from importlib import metadata
 from typing import Final, NamedTuple
 
 import orjson
 
+from mesh.adapters.distribution import version
 from mesh.adapters.exposition.http_server import Reply
 from mesh.adapters.exposition.prometheus_text import CONTENT_TYPE, PrometheusText
 from mesh.adapters.ports import Board
@@ -41,8 +41,7 @@ class Endpoints:
         self.reason = "the services have not started yet"
         """Why there is no process."""
         self._topology, self._further = topology, further
-        version = metadata.version("agent-mesh")
-        self._text = PrometheusText(lambda: samples(self.process, topology, version))
+        self._text = PrometheusText(lambda: samples(self.process, topology, version()))
 
     @property
     def answers(self) -> Mapping[str, Callable[[], Awaitable[Reply]]]:

@@ -4,10 +4,11 @@ import re
 
 from mesh.core.errors import InvalidInput
 
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]?#]+)(?::(\d{1,5}))?", re.ASCII)
+_NAME = r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]?#]+)"
+_HOST = re.compile(rf"{_NAME}(?::(\d{{1,5}}))?", re.ASCII)
 PORT_MAX = 65_535
 LOCALHOST = "127.0.0.1"
-_HTTP = re.compile(r"(?:(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]?#]+):)?(?P<port>\d{1,5})", re.ASCII)
+_HTTP = re.compile(rf"(?:{_NAME}:)?(\d{{1,5}})", re.ASCII)
 
 
 def http_address(text: str) -> tuple[str, int]:
@@ -16,7 +17,7 @@ def http_address(text: str) -> tuple[str, int]:
     Without a host it is this machine alone: what a process shows is not meant for strangers.
     """
     found = _HTTP.fullmatch(text)
-    if found is None or int(found["port"]) > PORT_MAX:
+    if found is None or int(found[2]) > PORT_MAX:
         raise InvalidInput(
             "this is no address to listen on",
             code="bad_value",
@@ -25,7 +26,12 @@ def http_address(text: str) -> tuple[str, int]:
             got=repr(text),
             remedy="Write --http 9464, or --http 0.0.0.0:9464 for other machines",
         )
-    return (found["host"] or LOCALHOST).strip("[]"), int(found["port"])
+    return (found[1] or LOCALHOST).strip("[]"), int(found[2])
+
+
+def host_and_port(host: str, port: int) -> str:
+    """Return `HOST:PORT`, as `http_address` reads it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def brokers_flaw(text: str) -> str:

@@ -249,4 +249,4 @@ def test_an_agent_of_a_faust_app_is_not_imported() -> None:
     topology = load(text.replace("on: ask", "on: ask, faust: words"))
     assert topology.agents["echo"].faust == topology.group("echo") == "words"
     assert load_agents(topology) == {}
-    assert topology.digest == load(text).digest, "runs go on, whoever runs the agent"
+    assert topology.digest == load(text).digest, "open runs go on, also when another process runs the agent"

@@ -15,6 +15,7 @@ from mesh.cli.framework.session import Session, embedded_path, short
 from mesh.cli.framework.signals import Stop, Stopped
 from mesh.cli.framework.text import counted, took
 from mesh.cli.supervision.watchdog import Watchdog
+from mesh.core.address import host_and_port
 from mesh.core.errors import BoardUnavailable, MeshError, leaf_errors
 from mesh.runtime.execution.loop_guard import GuardedLoop
 
@@ -103,7 +104,7 @@ class Host:
 
         opened = listen(host, port)
         self._endpoints = Endpoints(self._session.topology, self._missing_children)
-        self._address = f"{f'[{host}]' if ':' in host else host}:{opened.getsockname()[1]}"
+        self._address = host_and_port(host, opened.getsockname()[1])
         await exits.enter_async_context(served(opened, self._endpoints.answers))
 
     def _missing_children(self) -> "list[Missing]":

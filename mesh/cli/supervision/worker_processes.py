@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 
 from mesh.cli.framework.logs import Reporter
+from mesh.core.address import host_and_port
 from mesh.core.errors import ConfigInvalid, WorkerSpent
 
 BACKOFF_S_MAX = 30.0
@@ -163,7 +164,7 @@ class Children:
         if self._http is None:
             return ()
         host, port = self._http
-        return ("--http", f"{f'[{host}]' if ':' in host else host}:{port and port + number}")
+        return ("--http", host_and_port(host, port and port + number))
 
     async def _watch(self, number: int, child: Process, stop: asyncio.Event) -> int:
         """Wait for the child's end. On `stop`, ask it to drain, and kill it if it does not in time."""

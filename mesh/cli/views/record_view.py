@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from mesh.cli.framework.output import Output, Piece
 from mesh.cli.framework.text import clock, pretty_json, visible
-from mesh.cli.views.run_view import id_of
+from mesh.cli.views.run_view import ID_CHARS, id_of
 from mesh.core.protocol.codec import Unreadable, plain_headers
 from mesh.core.protocol.event import (
     CANCELLED,
@@ -32,7 +32,7 @@ SAID_CHARS_MIN: Final = 10
 """Smallest width of the subject of an event, even if the line is then folded."""
 TOPIC_CHARS_MIN: Final = 6
 """Smallest width of the name of a topic, which is cut where the rest of the line needs the room."""
-RUN_CHARS: Final = len("  run ") + 12
+RUN_CHARS: Final = len("  run ") + ID_CHARS
 REMARK_CHARS_MIN: Final = 6
 """Smallest width of a remark; with less room it is left out."""
 

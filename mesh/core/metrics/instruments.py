@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from mesh.core.metrics.durations import Durations
+from mesh.core.metrics.measurements import MESH
 from mesh.core.reason_codes import REASONS
 from mesh.core.run.state import ENDINGS
 from mesh.core.topology.model import FAUST_GROUP, SERVICE_GROUPS, Topology
@@ -23,7 +24,6 @@ REFUSED: Final = "refused"
 """Outcome of a redrive that came twice or found nothing to redrive."""
 OTHER: Final = "other"
 """Stands for a value that is not in the closed set of its label, such as a reason code of a foreign worker."""
-MESH_SCOPE: Final = "mesh"
 
 
 class Instrument(NamedTuple):
@@ -154,6 +154,6 @@ def label_values(topology: Topology) -> Mapping[str, frozenset[str]]:
         "outcome": frozenset((*ANSWERS, *REQUESTS, *ENDINGS, REFUSED)),
         "partition": frozenset(map(str, range(max(topics.values())))),
         "reason": frozenset((*REASONS, OTHER)),
-        "scope": frozenset((MESH_SCOPE, *topology.agents)),
+        "scope": frozenset((MESH, *topology.agents)),
         "topic": frozenset(topics),
     }

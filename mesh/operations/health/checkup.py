@@ -100,9 +100,9 @@ def check_files(paths: Sequence[Path]) -> list[Finding]:
     return found if len(found) > 1 else [*found, Finding(OK, "files", "only their owner may read them")]
 
 
-def versions(used: Mapping[str, str | None], servers: Mapping[str, str]) -> Finding:
+def versions(used: Mapping[str, str | None]) -> Finding:
     """Say which versions are in use."""
-    known = [f"{name} {value}" for name, value in (*used.items(), *servers.items()) if value]
+    known = [f"{name} {value}" for name, value in used.items() if value]
     missing = [name for name, value in used.items() if not value]
     level = NOTE if missing else OK
     return Finding(level, "versions", ", ".join(known), next=f"not installed: {', '.join(missing)}" if missing else "")

@@ -95,6 +95,6 @@ def test_files_that_others_may_read(tmp_path: Path) -> None:
 
 
 def test_versions() -> None:
-    found = versions({"mesh": "1", "redis": None}, {})
+    found = versions({"mesh": "1", "redis": None})
     assert (found.level, found.what, found.next) == (NOTE, "mesh 1", "not installed: redis")
-    assert versions({"mesh": "1"}, {"Kafka": "4"}).what == "mesh 1, Kafka 4"
+    assert versions({"mesh": "1", "aiokafka": "2"}).what == "mesh 1, aiokafka 2"

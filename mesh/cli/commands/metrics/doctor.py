@@ -48,7 +48,7 @@ async def doctor(
     if not 0 < within_s <= WITHIN_S_MAX:
         raise InvalidInput("invalid time", code="bad_value", where="--within", expected="at most 1m", got=within)
     checks: dict[str, Check] = {
-        "versions": lambda: _versions(),
+        "versions": _versions,
         "log": lambda: _log(session, within_s),
         "board": lambda: _board(session),
         "disk": lambda: _files(session),
@@ -63,7 +63,7 @@ async def doctor(
 
 async def _versions() -> Sequence[Finding]:
     used = {"mesh": number(), "Python": platform.python_version(), **{name: installed(name) for name in LIBRARIES}}
-    return [checkup.versions({name: used[name] for name in ("mesh", "Python", "aiokafka", "redis")}, {})]
+    return [checkup.versions({name: used[name] for name in ("mesh", "Python", "aiokafka", "redis")})]
 
 
 async def _log(session: Session, within_s: float) -> Sequence[Finding]:
